@@ -1,0 +1,38 @@
+# Every target depends on .venv, which needs only Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint bench bench-peers notebooks clean
+
+demo: .venv
+	$(BIN)/python -m experiments lrt-stages --config demo
+
+test: .venv
+	$(BIN)/python -m pytest -n 2 -q
+
+test-slow: .venv
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy slt_jax experiments configs
+
+bench: .venv
+	$(BIN)/python benchmarks/throughput.py
+
+bench-peers: .venv
+	PYTHON=$(PYTHON) sh benchmarks/peers/setup.sh
+
+notebooks: .venv
+	$(BIN)/python -m pytest -q tests/test_notebooks.py
+
+.venv: .venv/.installed
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache
