@@ -1,0 +1,70 @@
+"""Singular learning theory in JAX: local learning coefficients with error bars you can trust.
+
+    estimate = slt_jax.estimate_llc(key, loss_fn, params, data)
+
+Names are loaded when they are first used, so that `import slt_jax` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Calibration": "slt_jax.sampling.calibration",
+    "ChainState": "slt_jax.sampling.chains",
+    "Kernel": "slt_jax.sampling.kernels",
+    "LLCEstimate": "slt_jax.estimators.llc",
+    "LocalPosterior": "slt_jax.posterior",
+    "Metric": "slt_jax.sampling.preconditioners",
+    "Preconditioner": "slt_jax.sampling.preconditioners",
+    "Restriction": "slt_jax.posterior",
+    "Samples": "slt_jax.sampling.driver",
+    "adam": "slt_jax.sampling.preconditioners",
+    "by_path": "slt_jax.posterior",
+    "by_slice": "slt_jax.posterior",
+    "calibrate": "slt_jax.sampling.calibration",
+    "curvature_metric": "slt_jax.sampling.curvature_metric",
+    "default_nbeta": "slt_jax.posterior",
+    "estimate_llc": "slt_jax.estimators.llc",
+    "init_chain": "slt_jax.sampling.chains",
+    "llc": "slt_jax.estimators.llc",
+    "restrict": "slt_jax.posterior",
+    "rmsprop": "slt_jax.sampling.preconditioners",
+    "run": "slt_jax.sampling.chains",
+    "sample": "slt_jax.sampling.driver",
+    "sample_restrictions": "slt_jax.sampling.driver",
+    "sgld": "slt_jax.sampling.kernels",
+    "sgnht": "slt_jax.sampling.kernels",
+    "sweep": "slt_jax.sampling.sweep",
+}
+_MODULES = (
+    "analysis",
+    "data",
+    "estimators",
+    "models",
+    "plotting",
+    "posterior",
+    "sampling",
+    "theory",
+    "training",
+    "trees",
+    "typing",
+)
+
+__all__ = [*_HOMES, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"slt_jax.{name}")
+    else:
+        raise AttributeError(f"module 'slt_jax' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

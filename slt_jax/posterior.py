@@ -1,0 +1,259 @@
+"""The tempered posterior localised at a trained parameter, and its restriction to a part of the weights.
+
+    p(w) ∝ exp( -nβ L_n(w) - γ/2 |w - w*|² )        (Lau et al. 2023, arXiv 2308.12108, eq. 8)
+
+A posterior is data: two checkpoints of one model are two pytrees of one structure, and whatever was compiled for the
+first runs on the second.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from slt_jax.trees import leading_axis, matching_paths, path_string, take_examples
+from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey, Scalar
+
+__all__ = [
+    "LocalPosterior",
+    "Restriction",
+    "by_path",
+    "by_slice",
+    "check_posterior",
+    "default_nbeta",
+    "draw_indices",
+    "example_losses",
+    "minibatch_loss",
+    "restrict",
+]
+
+
+def default_nbeta(n: int) -> float:
+    """The inverse temperature nβ = n / log n of WBIC (Watanabe 2013), for `n` ≥ 2 examples.
+
+    Raises:
+        ValueError: if `n` is below 2, where log n is not positive.
+    """
+    if n < 2:
+        raise ValueError(f"n = {n} examples; the default nbeta = n / log n needs n >= 2")
+    return n / math.log(n)
+
+
+class Restriction(NamedTuple):
+    """Which part of the weights is sampled: a pair of pure functions.
+
+    Both are `jax.tree_util.Partial`s, hence pytrees: what they hold (a head's index) is traced, so a stack of
+    restrictions is a `vmap` axis. Any function of the right type is accepted by `restrict`.
+
+    Attributes:
+        take: `tree -> part`.
+        put: `(tree, part) -> tree`, with `put(tree, take(tree)) == tree`.
+    """
+
+    take: Callable[[Params], Params]
+    put: Callable[[Params, Params], Params]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["data", "center", "nbeta", "localization", "restriction", "whole", "center_losses"],
+    meta_fields=["loss_fn"],
+)
+@dataclass(frozen=True)
+class LocalPosterior:
+    """p(w) ∝ exp( -nβ L_n(w) - γ/2 |w - w*|² ).
+
+    Attributes:
+        loss_fn: `(params, batch) -> losses`, one loss per example, shape `(batch,)`. Static.
+        data: pytree of arrays with a shared leading axis of length n.
+        center: w*, a pytree of floating-point arrays; under a restriction, the part that is sampled.
+        nbeta: the product nβ.
+        localization: γ, multiplying ½|w - w*|² (not multiplied by nβ).
+        restriction: set by `restrict`.
+        whole: the full parameter at w* when a restriction is set.
+        center_losses: the n losses at w*, shape `(n,)`, if they have been computed; a paired baseline then gathers
+            instead of making a second forward pass.
+    """
+
+    loss_fn: LossFn
+    data: Batch
+    center: Params
+    nbeta: Scalar
+    localization: Scalar
+    restriction: Restriction | None = None
+    whole: Params | None = None
+    center_losses: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of examples the empirical loss averages over."""
+        return leading_axis(self.data)
+
+    def full_params(self, params: Params) -> Params:
+        """The whole parameter tree in which the sampled part is `params`."""
+        return params if self.restriction is None else self.restriction.put(self.whole, params)
+
+    def losses(self, params: Params, batch: Batch) -> Array:
+        """Losses of the examples in `batch`, shape `(batch,)`."""
+        return self.loss_fn(self.full_params(params), batch)
+
+
+def draw_indices(key: PRNGKey, n: int, batch_size: int | None) -> Array | None:
+    """Indices of a minibatch, uniform with replacement, shape `(batch_size,)`; `None` stands for all the data."""
+    return None if batch_size is None else jax.random.randint(key, (batch_size,), 0, n)
+
+
+def minibatch_loss(posterior: LocalPosterior, params: Params, indices: Array | None) -> Array:
+    """Mean loss over the examples at `indices` (over all of them for `None`), a scalar."""
+    batch = posterior.data if indices is None else take_examples(posterior.data, indices)
+    return jnp.mean(posterior.losses(params, batch))
+
+
+def minibatch_center_loss(posterior: LocalPosterior, indices: Array | None) -> Array:
+    """Mean loss at w* over the same examples: gathered if `center_losses` is known, computed otherwise."""
+    if posterior.center_losses is None:
+        return minibatch_loss(posterior, posterior.center, indices)
+    losses = posterior.center_losses if indices is None else posterior.center_losses[indices]
+    return jnp.mean(losses)
+
+
+def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 4096) -> Array:
+    """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n."""
+    n = posterior.n
+    whole_chunks, rest = divmod(n, chunk_size)
+    pieces = []
+    if whole_chunks:
+        chunked = jax.tree.map(
+            lambda leaf: leaf[: whole_chunks * chunk_size].reshape(whole_chunks, chunk_size, *leaf.shape[1:]),
+            posterior.data,
+        )
+        pieces.append(jax.lax.map(lambda batch: posterior.losses(params, batch), chunked).reshape(-1))
+    if rest:
+        pieces.append(posterior.losses(params, jax.tree.map(lambda leaf: leaf[n - rest :], posterior.data)))
+    return jnp.concatenate(pieces)
+
+
+def restrict(posterior: LocalPosterior, restriction: Restriction) -> LocalPosterior:
+    """The posterior over a part of the weights, the rest fixed at w* (refined LLC; Wang et al. 2024, arXiv 2410.02984).
+
+    No noise, no state and no gradient exists for the rest.
+
+    Raises:
+        ValueError: if `posterior` is restricted already, or the restriction takes nothing.
+    """
+    if posterior.restriction is not None:
+        raise ValueError("posterior is restricted already; restrict the unrestricted one with a single Restriction")
+    take, put = (fn if isinstance(fn, Partial) else Partial(fn) for fn in restriction)
+    part = take(posterior.center)
+    if not jax.tree.leaves(part):
+        raise ValueError("restriction takes no parameters; it must select at least one array of the center")
+    return replace(posterior, center=part, restriction=Restriction(take, put), whole=posterior.center)
+
+
+@dataclass(frozen=True)
+class _TakeLeaves:
+    """Leaves at glob patterns, or a slice of an axis of each, as `{path: leaf}`. Hashable: equal settings compile once."""
+
+    patterns: tuple[str, ...]
+    axes: tuple[int, ...] | None = None
+
+    def axis_of(self, tree: Params) -> dict[str, int | None]:
+        selected: dict[str, int | None] = {}
+        for position, pattern in enumerate(self.patterns):
+            found = matching_paths(tree, (pattern,))
+            if not found:
+                known = ", ".join(matching_paths(tree, ("*",)))
+                raise ValueError(f"restriction pattern '{pattern}' matches no parameter; there are: {known}")
+            selected |= {path: None if self.axes is None else self.axes[position] for path in found}
+        return selected
+
+    def __call__(self, *args: Any) -> dict[str, Array]:
+        *index, tree = args  # Partial puts what it holds first
+        axes = self.axis_of(tree)
+        leaves = {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        return {path: _slice(leaves[path], axis, *index) for path, axis in axes.items()}
+
+
+@dataclass(frozen=True)
+class _PutLeaves:
+    """The inverse of `_TakeLeaves`."""
+
+    selection: _TakeLeaves
+
+    def __call__(self, *args: Any) -> Params:
+        *index, tree, part = args
+        axes = self.selection.axis_of(tree)
+
+        def put(path: tuple, leaf: Array) -> Array:
+            name = path_string(path)
+            if name not in part:
+                return leaf
+            if axes[name] is None:
+                return part[name]
+            return jax.lax.dynamic_update_index_in_dim(leaf, part[name], index[0], axes[name])
+
+        return jax.tree_util.tree_map_with_path(put, tree)
+
+
+def _slice(leaf: Array, axis: int | None, index: Array | None = None) -> Array:
+    if axis is None or index is None:
+        return leaf
+    # An index inside a compiled program clamps silently, so a concrete one is checked while it can be.
+    if not isinstance(index, jax.core.Tracer) and jnp.ndim(index) == 0 and not 0 <= int(index) < leaf.shape[axis]:
+        raise ValueError(f"restriction index {int(index)} is outside 0..{leaf.shape[axis] - 1} (axis {axis})")
+    return jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
+
+
+def by_path(*patterns: str) -> Restriction:
+    """The leaves whose path matches a glob pattern, such as `by_path("block_0/mlp/*")`."""
+    selection = _TakeLeaves(tuple(patterns))
+    return Restriction(Partial(selection), Partial(_PutLeaves(selection)))
+
+
+def by_slice(axes: Mapping[str, int], index: int | Array) -> Restriction:
+    """One index of an axis of several leaves: an attention head is one index of the head axis of its matrices.
+
+    Args:
+        axes: glob pattern -> the axis that is sliced in the leaves it matches.
+        index: position along those axes. Traced: an array of shape `(heads,)` makes a stack of restrictions for `vmap`.
+    """
+    selection = _TakeLeaves(tuple(axes), tuple(axes.values()))
+    index = jnp.asarray(index)
+    return Restriction(Partial(selection, index), Partial(_PutLeaves(selection), index))
+
+
+def check_posterior(posterior: LocalPosterior) -> None:
+    """Refuse what would fail obscurely later, with one sentence saying what was given.
+
+    Raises:
+        ValueError: if data leaves disagree on their leading axis, the center has leaves that are not floating-point,
+            nbeta is not positive, localization is negative, or `loss_fn` does not return one loss per example.
+    """
+    n = posterior.n
+    for path, leaf in jax.tree_util.tree_leaves_with_path(posterior.center):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            dtype = jnp.result_type(leaf)
+            raise ValueError(f"center leaf '{path_string(path)}' has dtype {dtype}; parameters must be floating-point")
+    _check_scalar("nbeta", posterior.nbeta, positive=True)
+    _check_scalar("localization", posterior.localization, positive=False)
+    batch = jax.tree.map(lambda leaf: leaf[: min(n, 3)], posterior.data)
+    losses = jax.eval_shape(posterior.losses, posterior.center, batch)
+    shape = getattr(losses, "shape", None)
+    if shape != (min(n, 3),):
+        given = f"shape {shape}" if shape is not None else f"a {type(losses).__name__}"
+        raise ValueError(
+            f"loss_fn returned {given} for a batch of {min(n, 3)} examples; it must return one loss per example, "
+            f"shape ({min(n, 3)},), and leave the mean to the library"
+        )
+
+
+def _check_scalar(name: str, value: Scalar, *, positive: bool) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    if jnp.ndim(value) != 0 or not jnp.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} = {value}; it must be a finite {'positive' if positive else 'non-negative'} number")

@@ -1,0 +1,112 @@
+"""One chain, as a pure function of its state: jit it, vmap it, call it from other JAX code.
+
+A chain's randomness is a function of its key and of its step count alone, so a chain that is stopped, saved and
+continued gives the same bits as one that never stopped.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.kernels import Kernel, StepInfo
+from slt_jax.sampling.preconditioners import Metric
+from slt_jax.typing import Array, Observable, PRNGKey, Scalar
+
+__all__ = ["ChainState", "Trace", "init_chain", "run"]
+
+
+class ChainState(NamedTuple):
+    """All that is needed to continue a chain.
+
+    Attributes:
+        key: the chain's root key; the key of step t is `fold_in(key, t)`.
+        step: number of steps taken, counting from 1 after the first.
+        kernel_state: what the kernel keeps; `.params` is the current parameter.
+        finite: whether every loss and gradient so far was finite.
+    """
+
+    key: PRNGKey
+    step: Array
+    kernel_state: Any
+    finite: Array
+
+
+class Trace(NamedTuple):
+    """Recorded values, leading axis `draw`. Nothing of the size of the parameters unless an observable asks for it."""
+
+    loss: Array
+    center_loss: Array | None
+    grad_norm: Array
+    observables: dict[str, Array]
+
+
+def init_chain(key: PRNGKey, posterior: LocalPosterior, kernel: Kernel) -> ChainState:
+    """A chain at w*, before its first step."""
+    kernel_state = kernel.init(jax.random.fold_in(key, 0), posterior)
+    return ChainState(key, jnp.zeros((), jnp.int32), kernel_state, jnp.asarray(True))
+
+
+def run(
+    chain: ChainState,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    *,
+    step_size: Scalar,
+    num_draws: int,
+    thinning: int | Array = 1,
+    active_draws: int | Array | None = None,
+    metric: Metric | None = None,
+    observables: dict[str, Observable] | None = None,
+    record_center_loss: bool = True,
+) -> tuple[ChainState, Trace]:
+    """Continue `chain` for `num_draws` draws of `thinning` steps each; every value is recorded after the step.
+
+    Args:
+        chain: from `init_chain` or an earlier `run`.
+        posterior: what is sampled; traced.
+        kernel: static.
+        step_size: in the kernel's own meaning; traced.
+        num_draws: length of the trace; static, at least 1.
+        thinning: steps per draw; traced.
+        active_draws: draws really made, at most `num_draws`; traced, so one program serves chunks of every length. The
+            trace beyond them is zero.
+        metric: constant preconditioner; traced.
+        observables: name -> function of the full parameters.
+        record_center_loss: whether to record the paired baseline; if not, it is not computed either.
+
+    Returns:
+        The chain after the last step, and the trace with leading axis `num_draws`.
+    """
+    observables = observables or {}
+
+    def step(_: Array, carry: tuple[ChainState, StepInfo]) -> tuple[ChainState, StepInfo]:
+        chain, _ = carry
+        count = chain.step + 1
+        key = jax.random.fold_in(chain.key, count)
+        state, info = kernel.step(key, chain.kernel_state, posterior, step_size, metric)
+        if not record_center_loss:
+            info = info._replace(center_loss=jnp.zeros_like(info.loss))
+        finite = chain.finite & jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
+        return ChainState(chain.key, count, state, finite), info
+
+    def record(chain: ChainState, info: StepInfo) -> Trace:
+        params = posterior.full_params(chain.kernel_state.params)
+        values = {name: observable(params) for name, observable in observables.items()}
+        return Trace(info.loss, info.center_loss if record_center_loss else None, info.grad_norm, values)
+
+    def draw(index: Array, carry: tuple[ChainState, Trace]) -> tuple[ChainState, Trace]:
+        chain, trace = carry
+        zero = jnp.zeros((), trace.loss.dtype)
+        chain, info = jax.lax.fori_loop(0, thinning, step, (chain, StepInfo(zero, zero, zero)))
+        values = record(chain, info)
+        trace = jax.tree.map(
+            lambda buffer, value: jax.lax.dynamic_update_index_in_dim(buffer, value, index, 0), trace, values
+        )
+        return chain, trace
+
+    zero = jnp.zeros((), jnp.float32)
+    shapes = jax.eval_shape(lambda chain: record(chain, StepInfo(zero, zero, zero)), chain)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((num_draws, *leaf.shape), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, num_draws if active_draws is None else active_draws, draw, (chain, empty))

@@ -1,0 +1,210 @@
+"""Transition kernels of the local posterior: stochastic-gradient Langevin dynamics and the Nosé-Hoover thermostat.
+
+Every kernel evaluates the loss *after* its move: `StepInfo.loss` belongs to `State.params`, the gradient found on the
+way is kept for the next move, and a chain's first recorded value is never its starting point. The minibatch is fresh at
+every evaluation, so the recorded loss is an unbiased estimate of L_n at the recorded parameter.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from blackjax.sgmcmc import diffusions
+
+from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_center_loss, minibatch_loss
+from slt_jax.sampling.preconditioners import Metric, Preconditioner
+from slt_jax.trees import squared_norm
+from slt_jax.typing import Array, Params, PRNGKey, Scalar
+
+__all__ = ["Kernel", "SGLDState", "SGNHTState", "StepInfo", "sgld", "sgnht"]
+
+
+class StepInfo(NamedTuple):
+    """What a step reports about the state it arrived at.
+
+    Attributes:
+        loss: mean minibatch loss at the new parameter, a scalar, in the units of the loss.
+        center_loss: mean loss at w* on the same minibatch. Not computed unless it is used.
+        grad_norm: Euclidean norm of the minibatch gradient of the loss at the new parameter.
+    """
+
+    loss: Array
+    center_loss: Array
+    grad_norm: Array
+
+
+class Kernel(NamedTuple):
+    """A transition kernel. Hashable, holds no data; equal settings compile once.
+
+    Attributes:
+        init: `(key, posterior) -> State`, at w*. `State.params` is the sampled (part of the) parameter.
+        step: `(key, state, posterior, step_size, metric=None) -> (State, StepInfo)`.
+        name: "sgld", "sgnht", ...; says which step size `calibrate` should propose.
+        batch_size: examples per step; `None` means all of them.
+    """
+
+    init: Callable[[PRNGKey, LocalPosterior], Any]
+    step: Callable[..., tuple[Any, StepInfo]]
+    name: str
+    batch_size: int | None
+
+
+class SGLDState(NamedTuple):
+    """State of `sgld`: the parameter, the minibatch gradient of the loss there, and the preconditioner's moments."""
+
+    params: Params
+    gradient: Params
+    preconditioner: Any
+
+
+class SGNHTState(NamedTuple):
+    """State of `sgnht`: parameter, momentum, thermostat ξ."""
+
+    params: Params
+    momentum: Params
+    thermostat: Array
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}; it must be at least 1, or None for the full data")
+
+
+def _evaluate(
+    key: PRNGKey, posterior: LocalPosterior, params: Params, batch_size: int | None
+) -> tuple[Params, StepInfo]:
+    """Minibatch gradient of the loss at `params`, and what to report there."""
+    indices = draw_indices(key, posterior.n, batch_size)
+    loss, gradient = jax.value_and_grad(minibatch_loss, argnums=1)(posterior, params, indices)
+    center_loss = minibatch_center_loss(posterior, indices)
+    return gradient, StepInfo(loss, center_loss, jnp.sqrt(squared_norm(gradient)))
+
+
+def _log_density_gradient(posterior: LocalPosterior, params: Params, loss_gradient: Params) -> Params:
+    """-∇U = -( nβ g + γ(w - w*) )."""
+    return jax.tree.map(
+        lambda g, w, center: -(posterior.nbeta * g + posterior.localization * (w - center)),
+        loss_gradient,
+        params,
+        posterior.center,
+    )
+
+
+@lru_cache
+def sgld(batch_size: int | None, preconditioner: Preconditioner | None = None) -> Kernel:
+    """Stochastic-gradient Langevin dynamics, w ← w - ε/2·(nβ g + γ(w - w*)) + √ε·N(0, I).
+
+    With a preconditioner or a metric, ε/2 and √ε are multiplied by G and G^{1/2}.
+
+    Args:
+        batch_size: examples per gradient, drawn uniformly with replacement; `None` uses all of them at every step.
+        preconditioner: `rmsprop(...)` or `adam(...)`; `None` for the identity.
+
+    Source: Welling & Teh 2011; Lau et al. 2023 (arXiv 2308.12108), eq. 14.
+    """
+    _check_batch_size(batch_size)
+    return Kernel(
+        partial(_init_sgld, batch_size, preconditioner),
+        partial(_step_sgld, batch_size, preconditioner),
+        "sgld" if preconditioner is None else "preconditioned_sgld",
+        batch_size,
+    )
+
+
+def _init_sgld(
+    batch_size: int | None, preconditioner: Preconditioner | None, key: PRNGKey, posterior: LocalPosterior
+) -> SGLDState:
+    gradient, _ = _evaluate(key, posterior, posterior.center, batch_size)
+    moments = None if preconditioner is None else preconditioner.init(posterior.center)
+    return SGLDState(posterior.center, gradient, moments)
+
+
+def _step_sgld(
+    batch_size: int | None,
+    preconditioner: Preconditioner | None,
+    key: PRNGKey,
+    state: SGLDState,
+    posterior: LocalPosterior,
+    step_size: Scalar,
+    metric: Metric | None = None,
+) -> tuple[SGLDState, StepInfo]:
+    noise_key, batch_key = jax.random.split(key)
+    langevin_step = step_size / 2  # blackjax moves by h·grad + √(2h)·noise: h = ε/2
+    if preconditioner is None:
+        drift, scale, moments = state.gradient, None, None
+    else:
+        drift, scale, moments = preconditioner.update(state.gradient, state.preconditioner)
+    force = _log_density_gradient(posterior, state.params, drift)
+    params = _langevin_move(noise_key, state.params, force, langevin_step, scale, metric)
+    gradient, info = _evaluate(batch_key, posterior, params, batch_size)
+    return SGLDState(params, gradient, moments), info
+
+
+def _langevin_move(
+    key: PRNGKey, params: Params, force: Params, langevin_step: Scalar, scale: Params | None, metric: Metric | None
+) -> Params:
+    diffusion = diffusions.overdamped_langevin()
+    if scale is None and metric is None:
+        return diffusion(key, params, force, langevin_step)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    noise = diffusion(key, zeros, zeros, langevin_step)
+    drift = jax.tree.map(lambda f: langevin_step * f, force)
+    if metric is not None:
+        if scale is not None:
+            raise ValueError("give either a preconditioner or a metric, not both: their product is not a known law")
+        return jax.tree.map(jnp.add, params, metric.step(drift, noise))
+    return jax.tree.map(lambda w, d, n, s: w + s * d + jnp.sqrt(s) * n, params, drift, noise, scale)
+
+
+@lru_cache
+def sgnht(batch_size: int | None, friction: float = 1.0) -> Kernel:
+    """Stochastic-gradient Nosé-Hoover thermostat: momentum, and a friction that absorbs the noise of the gradient.
+
+    `step_size` is the integrator's step h (w moves by h·momentum), of the order of √ε of SGLD; stable for
+    h²·(nβ h_max + γ) < 4. The thermostat ξ starts at `friction`. The gradient is taken at the new position, which makes
+    the integrator the symplectic Euler scheme instead of the explicit one (unstable without strong friction).
+
+    Args:
+        batch_size: examples per gradient; `None` uses all of them.
+        friction: amplitude A of the injected noise and the thermostat's start, in units of inverse integrator time.
+
+    Source: Ding et al. 2014, "Bayesian sampling using stochastic gradient thermostats", algorithm 2.
+    """
+    _check_batch_size(batch_size)
+    if not friction > 0:
+        raise ValueError(f"friction = {friction}; it must be positive")
+    return Kernel(partial(_init_sgnht, batch_size, friction), partial(_step_sgnht, batch_size, friction), "sgnht", batch_size)
+
+
+def _init_sgnht(batch_size: int | None, friction: float, key: PRNGKey, posterior: LocalPosterior) -> SGNHTState:
+    del batch_size
+    zeros = jax.tree.map(jnp.zeros_like, posterior.center)
+    momentum = diffusions.overdamped_langevin()(key, zeros, zeros, 0.5)  # √(2·½)·N: a standard normal per coordinate
+    return SGNHTState(posterior.center, momentum, jnp.asarray(friction, jnp.float32))
+
+
+def _step_sgnht(
+    batch_size: int | None,
+    friction: float,
+    key: PRNGKey,
+    state: SGNHTState,
+    posterior: LocalPosterior,
+    step_size: Scalar,
+    metric: Metric | None = None,
+) -> tuple[SGNHTState, StepInfo]:
+    noise_key, batch_key = jax.random.split(key)
+    # In coordinates z = G^{-1/2}(w - w*) the dynamics has unit mass; only velocity and force are mapped back and forth.
+    velocity = state.momentum if metric is None else metric.sqrt(state.momentum)
+    params = jax.tree.map(lambda w, p: w + step_size * p, state.params, velocity)
+    gradient, info = _evaluate(batch_key, posterior, params, batch_size)
+    force = _log_density_gradient(posterior, params, gradient)
+    force = force if metric is None else metric.sqrt(force)
+    diffusion = diffusions.sgnht(alpha=friction, beta=0.0)
+    _, momentum, thermostat = diffusion(
+        noise_key, state.params, state.momentum, state.thermostat, force, step_size
+    )
+    return SGNHTState(params, momentum, thermostat), info
+
+
