@@ -1,0 +1,172 @@
+"""The local learning coefficient λ̂(w*) = nβ( E_p[L_n(w)] - L_n(w*) )   (Lau et al. 2023, arXiv 2308.12108, eq. 11)."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from slt_jax.posterior import LocalPosterior, default_nbeta
+from slt_jax.sampling.calibration import Calibration, calibrate
+from slt_jax.sampling.diagnostics import drift, effective_sample_size, monte_carlo_std_error, rhat
+from slt_jax.sampling.driver import Samples, sample
+from slt_jax.sampling.kernels import sgld
+from slt_jax.trees import leading_axis
+from slt_jax.typing import Batch, LossFn, Params, PRNGKey
+
+__all__ = ["LLCEstimate", "estimate_llc", "llc"]
+
+RUNAWAY = 10.0
+"""A chain whose mean λ̂ exceeds this many times its number of parameters (λ is at most half of it) has run away."""
+
+
+@dataclass(frozen=True)
+class LLCEstimate:
+    """An LLC with its error bar and what is needed to trust it. Dimensionless.
+
+    Attributes:
+        mean: λ̂; NaN if a chain diverged (unless tolerated, then the mean of the others).
+        std_error: Monte Carlo standard error of `mean`, autocorrelation included.
+        per_chain: λ̂ of every chain, `(chain,)`; NaN where `diverged`.
+        rhat: rank-normalised split R-hat; near 1 when the chains agree.
+        ess: effective number of independent draws.
+        drift: λ̂ of the second half of the draws minus that of the first.
+        drift_std_error: standard error of `drift`; a drift of several of these means too little burn-in.
+        acceptance: mean Metropolis acceptance at the step that was used; NaN if the kernel has no such test.
+        diverged: `(chain,)`, true where a value was not finite or the chain ran away.
+        status: "ok", or a sentence that says which chains diverged and why.
+        baseline: which L_n(w*) was subtracted: "paired", "full" or "number".
+        nbeta: nβ.
+        localization: γ.
+        step_size: in the kernel's meaning.
+    """
+
+    mean: float
+    std_error: float
+    per_chain: np.ndarray
+    rhat: float
+    ess: float
+    drift: float
+    drift_std_error: float
+    acceptance: float
+    diverged: np.ndarray
+    status: str
+    baseline: str
+    nbeta: float
+    localization: float
+    step_size: float
+
+    def __str__(self) -> str:
+        healthy = f"LLC {self.mean:.4g} ± {self.std_error:.2g} (R-hat {self.rhat:.3f}, ESS {self.ess:.0f})"
+        return healthy if self.status == "ok" else f"{healthy}; {self.status}"
+
+
+def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
+    """The LLC of `samples`, all of whose chains share one nβ.
+
+    A diverged chain is flagged, its value is NaN, and so is the mean: it is never averaged over its finite part, nor
+    left out unless `tolerate_diverged` asks for it (the status still says so).
+
+    Raises:
+        ValueError: if the chains have different nβ (a sweep), whose mean would be of no one quantity.
+    """
+    if len(set(samples.nbeta.tolist())) != 1:
+        raise ValueError("samples mix several values of nbeta; estimate each setting of a sweep apart")
+    nbeta = float(samples.nbeta[0])
+    values = nbeta * samples.excess  # (chain, draw)
+    with np.errstate(invalid="ignore", over="ignore"):
+        means = values.mean(axis=1)
+    lost = ~samples.finite | ~np.isfinite(means)
+    runaway = ~lost & (means > RUNAWAY * samples.num_parameters)
+    diverged = lost | runaway
+    kept = values[~diverged] if tolerate_diverged else values
+    usable = kept.size > 0 and (tolerate_diverged or not diverged.any())
+    moved, moved_error = drift(kept) if usable else (float("nan"), float("nan"))
+    return LLCEstimate(
+        mean=float(kept.mean()) if usable else float("nan"),
+        std_error=monte_carlo_std_error(kept) if usable else float("nan"),
+        per_chain=np.where(diverged, np.nan, means),
+        rhat=rhat(kept) if usable else float("nan"),
+        ess=effective_sample_size(kept) if usable else float("nan"),
+        drift=moved,
+        drift_std_error=moved_error,
+        acceptance=float(samples.acceptance[~diverged].mean()) if not diverged.all() else float("nan"),
+        diverged=diverged,
+        status=_status(lost, runaway, samples, tolerate_diverged),
+        baseline=samples.baseline,
+        nbeta=nbeta,
+        localization=float(samples.localization[0]),
+        step_size=float(samples.step_size[0]),
+    )
+
+
+def _status(lost: np.ndarray, runaway: np.ndarray, samples: Samples, tolerated: bool) -> str:
+    if not (lost | runaway).any():
+        return "ok"
+    reasons = []
+    if lost.any():
+        reasons.append(f"chains {np.flatnonzero(lost).tolist()} reached a loss or gradient that is not finite")
+    if runaway.any():
+        reasons.append(
+            f"chains {np.flatnonzero(runaway).tolist()} ran away (mean above {RUNAWAY:g} x {samples.num_parameters} "
+            "parameters)"
+        )
+    advice = "left out as asked" if tolerated else "the estimate is NaN"
+    return f"diverged: {' and '.join(reasons)}; {advice}; try a smaller step_size than {samples.step_size[0]:g}"
+
+
+def estimate_llc(
+    key: PRNGKey,
+    loss_fn: LossFn,
+    params: Params,
+    data: Batch,
+    *,
+    nbeta: float | None = None,
+    localization: float = 1.0,
+    batch_size: int | None = 256,
+    step_size: float | None = None,
+    num_chains: int = 4,
+    num_draws: int = 2000,
+    num_burnin: int | None = None,
+    calibration: Calibration | None = None,
+    progress: bool = False,
+) -> LLCEstimate:
+    """The LLC of `loss_fn` at `params`: calibrates the step, samples by SGLD with a paired baseline, reports.
+
+    Args:
+        key: typed PRNG key.
+        loss_fn: `(params, batch) -> losses`, one per example.
+        params: w*, a pytree of floating-point arrays, trained to a (local) minimum.
+        data: pytree of arrays with leading axis n.
+        nbeta: nβ; default n / log n.
+        localization: γ.
+        batch_size: examples per step; all of them if n is smaller, or for `None`.
+        step_size: ε of SGLD; default from `calibrate`.
+        num_chains, num_draws: chains and draws per chain.
+        num_burnin: steps before the first draw; default the calibrated relaxation time, at most `num_draws`.
+        calibration: a result of `calibrate` to use again, for other checkpoints of the same model say.
+        progress: show a bar on stderr.
+
+    Raises:
+        ValueError: as `sample` and `default_nbeta`.
+    """
+    n = leading_axis(data)
+    batch_size = None if batch_size is None or batch_size >= n else batch_size
+    posterior = LocalPosterior(loss_fn, data, params, default_nbeta(n) if nbeta is None else nbeta, localization)
+    calibration_key, sampling_key = jax.random.split(key)
+    if calibration is None and (step_size is None or num_burnin is None):
+        calibration = calibrate(calibration_key, posterior, batch_size=batch_size)
+    if step_size is None:
+        step_size = calibration.step_size
+    if num_burnin is None:
+        num_burnin = min(calibration.num_burnin, num_draws)
+    samples = sample(
+        sampling_key,
+        posterior,
+        sgld(batch_size),
+        step_size=step_size,
+        num_chains=num_chains,
+        num_draws=num_draws,
+        num_burnin=num_burnin,
+        progress=progress,
+    )
+    return llc(samples)

@@ -1,0 +1,109 @@
+"""Is the chain to be trusted? Rank-normalised R-hat and effective sample size, drift, and a Metropolis test of the step."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_loss
+from slt_jax.sampling.chains import ChainState
+from slt_jax.sampling.kernels import Kernel
+from slt_jax.sampling.preconditioners import Metric
+from slt_jax.trees import squared_norm
+from slt_jax.typing import Array, Params, PRNGKey, Scalar
+
+__all__ = ["drift", "effective_sample_size", "mala_acceptance", "monte_carlo_std_error", "rhat"]
+
+
+PROPOSAL_STREAM = 0xFFFFFFFF  # a step count no chain reaches
+
+
+def rhat(values: np.ndarray) -> float:
+    """Rank-normalised split R-hat of `(chain, draw)` values (Vehtari et al. 2021); NaN for fewer than four draws."""
+    from arviz_stats.base import array_stats
+
+    return float(array_stats.rhat(values, chain_axis=0, draw_axis=1)) if values.shape[1] >= 4 else float("nan")
+
+
+def effective_sample_size(values: np.ndarray) -> float:
+    """Effective number of independent draws for the mean of `(chain, draw)` values; NaN for fewer than four draws."""
+    from arviz_stats.base import array_stats
+
+    if values.shape[1] < 4:
+        return float("nan")
+    return float(array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean"))
+
+
+def monte_carlo_std_error(values: np.ndarray) -> float:
+    """Standard error of the mean of `(chain, draw)` values: their standard deviation over √ESS."""
+    return float(values.std(ddof=1) / np.sqrt(effective_sample_size(values))) if values.shape[1] >= 4 else float("nan")
+
+
+def drift(values: np.ndarray) -> tuple[float, float]:
+    """Mean of the second half minus mean of the first half of `(chain, draw)` values, and its standard error."""
+    middle = values.shape[1] // 2
+    if middle < 4:
+        return float("nan"), float("nan")
+    first, second = values[:, :middle], values[:, -middle:]
+    error = np.hypot(monte_carlo_std_error(first), monte_carlo_std_error(second))
+    return float(second.mean() - first.mean()), float(error)
+
+
+def mala_acceptance(
+    chain: ChainState,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    step_size: Scalar,
+    metric: Metric | None = None,
+    num_proposals: int = 4,
+) -> Array:
+    """Mean acceptance probability of a Metropolis-adjusted Langevin step from the chain's current state, a scalar.
+
+    One minibatch serves the potential at both ends of a proposal, so its noise cancels. Near 1 the discretisation is
+    harmless, below about 0.8 the step is too long. NaN for kernels that do not move by a Langevin proposal.
+
+    Source: Roberts & Tweedie 1996, with a constant metric.
+    """
+    if kernel.name != "sgld":
+        return jnp.full((), jnp.nan)
+    keys = jax.random.split(jax.random.fold_in(chain.key, PROPOSAL_STREAM), num_proposals)
+    params = chain.kernel_state.params
+    accept = partial(_accept, params=params, posterior=posterior, kernel=kernel, step_size=step_size, metric=metric)
+    return jnp.mean(jax.lax.map(accept, keys))
+
+
+def _accept(
+    key: PRNGKey,
+    params: Params,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    step_size: Scalar,
+    metric: Metric | None,
+) -> Array:
+    batch_key, noise_key = jax.random.split(key)
+    indices = draw_indices(batch_key, posterior.n, kernel.batch_size)
+
+    def potential(position: Params) -> Array:
+        offset = jax.tree.map(jnp.subtract, position, posterior.center)
+        return posterior.nbeta * minibatch_loss(posterior, position, indices) + (
+            posterior.localization / 2 * squared_norm(offset)
+        )
+
+    half = step_size / 2
+    start, unravel = ravel_pytree(params)
+    energy, force = jax.value_and_grad(lambda flat: potential(unravel(flat)))(start)
+    noise = jnp.sqrt(2 * half) * jax.random.normal(noise_key, start.shape, start.dtype)
+    end = start + (metric.step(-half * force, noise) if metric is not None else noise - half * force)
+    new_energy, new_force = jax.value_and_grad(lambda flat: potential(unravel(flat)))(end)
+    # log q(end -> start) - log q(start -> end), in coordinates in which the proposal noise is isotropic
+    forward = jnp.vdot(noise, noise)
+    move = start - end
+    if metric is None:
+        backward = squared_norm(move + half * new_force)
+    else:
+        inverse = Metric(metric.directions, 1 / metric.scales, 1 / metric.rest)
+        backward = squared_norm(inverse.sqrt(move) + half * metric.sqrt(new_force))
+    log_ratio = energy - new_energy + (forward - backward) / (4 * half)
+    return jnp.where(jnp.isfinite(log_ratio), jnp.exp(jnp.minimum(log_ratio, 0.0)), 0.0)
