@@ -1,0 +1,130 @@
+"""The training loop: optax updates on batches that are a function of the step, so that a resumed run gives the same bits."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from slt_jax.training.checkpoints import CheckpointStore
+from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey
+
+__all__ = ["BatchFn", "TrainState", "checkpoint_steps", "init_train_state", "train", "train_steps", "triangle_schedule"]
+
+BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
+"""`(key, step, data) -> batch`: pure; `key` is already folded with the step, `data` is whatever `train` was given."""
+
+
+class TrainState(NamedTuple):
+    """Everything needed to continue training: steps taken, parameters, optimizer state."""
+
+    step: Array
+    params: Params
+    optimizer_state: Any
+
+
+def checkpoint_steps(num_steps: int, num_log: int, num_linear: int) -> list[int]:
+    """Union of `num_log` log-spaced and `num_linear` linearly spaced steps of `0..num_steps`, as in arXiv 2402.02364.
+
+    Raises:
+        ValueError: if `num_steps` is below 1 or a count is negative.
+    """
+    if num_steps < 1 or num_log < 0 or num_linear < 0:
+        raise ValueError(f"num_steps = {num_steps}, num_log = {num_log}, num_linear = {num_linear}; need >= 1, >= 0, >= 0")
+    logarithmic = np.geomspace(1, num_steps, num_log).astype(int)
+    linear = np.linspace(0, num_steps, num_linear).astype(int)
+    return sorted({int(step) for step in (*logarithmic, *linear)} | {num_steps})
+
+
+def triangle_schedule(num_steps: int, peak: float, start: float = 0.0) -> optax.Schedule:
+    """Learning rate from `start` up to `peak` at half of `num_steps` and down to 0, piecewise linear."""
+    half = num_steps // 2
+    return optax.join_schedules(
+        [optax.linear_schedule(start, peak, half), optax.linear_schedule(peak, 0.0, num_steps - half)], [half]
+    )
+
+
+def init_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+@partial(jax.jit, static_argnames=("loss_fn", "batch_fn", "update"), donate_argnames="state")
+def train_steps(
+    key: PRNGKey,
+    state: TrainState,
+    data: Any,
+    num_steps: Array,
+    *,
+    loss_fn: LossFn,
+    batch_fn: BatchFn,
+    update: Callable,
+) -> tuple[TrainState, Array]:
+    """`num_steps` (traced) optimizer steps in one program; also the mean loss over them, a scalar."""
+
+    def step(_: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        state, total = carry
+        batch = batch_fn(jax.random.fold_in(key, state.step), state.step, data)
+        loss, gradient = jax.value_and_grad(lambda params: jnp.mean(loss_fn(params, batch)))(state.params)
+        updates, optimizer_state = update(gradient, state.optimizer_state, state.params)
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer_state), total + loss
+
+    state, total = jax.lax.fori_loop(0, num_steps, step, (state, jnp.zeros(())))
+    return state, total / jnp.maximum(num_steps, 1)
+
+
+def train(
+    key: PRNGKey,
+    loss_fn: LossFn,
+    params: Params,
+    batch_fn: BatchFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_steps: int,
+    store: CheckpointStore,
+    save_at: Sequence[int],
+    data: Any = None,
+    max_chunk: int = 1000,
+    on_progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> TrainState:
+    """Train to `num_steps`, keeping parameters at the steps `save_at`; continues from what `store` holds.
+
+    Args:
+        key: typed PRNG key; step t uses `fold_in(key, t)`.
+        loss_fn: `(params, batch) -> losses`; hashable, as `batch_fn`.
+        params: initial parameters, used if the store is empty.
+        batch_fn: `(key, step, data) -> batch`, pure.
+        optimizer: an optax transformation, schedule included.
+        num_steps: where to stop.
+        store: where parameters and the full state are kept.
+        save_at: steps at which parameters are kept.
+        data: passed to `batch_fn`; traced.
+        max_chunk: most steps between two returns to the host.
+        on_progress: called with (step, mean loss since the last call).
+
+    Raises:
+        ValueError: if the stored state cannot be read.
+        FloatingPointError: if the training loss stops being finite.
+    """
+    state = store.restore_state(like=init_train_state(params, optimizer))
+    if state is None:
+        state = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
+    targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
+    if int(state.step) == 0 and targets[0] == 0:
+        store.save(0, state.params, state)
+    for target in targets:
+        while (step := int(state.step)) < target:
+            count = jnp.asarray(min(max_chunk, target - step), jnp.int32)
+            state, loss = train_steps(
+                key, state, data, count, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update
+            )
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate")
+            on_progress(int(state.step), float(loss))
+            if int(state.step) == target:
+                store.save(target, state.params, state)
+    store.wait()
+    return state
