@@ -1,0 +1,1 @@
+"""Published results of singular learning theory as experiments: `python -m experiments`."""

@@ -1,0 +1,58 @@
+"""The list of experiments. Names and one-liners only, so that `--help` costs nothing; code is loaded when one is run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+__all__ = ["EXPERIMENTS", "Experiment", "UserError", "find"]
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used; its one sentence goes to stderr and the exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One result of a paper.
+
+    `module` holds `run(config, folder, options)` and `report(folder)`; `configs` holds `CONFIGS`, name -> config.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    module: str
+    configs: str
+
+    def load(self) -> ModuleType:
+        return import_module(self.module)
+
+    def config_table(self) -> dict[str, Callable[[], Any]]:
+        return import_module(self.configs).CONFIGS
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "lrt-stages",
+            "linear-regression transformers develop in stages LR1-LR5",
+            "arXiv 2402.02364, figures 1 and 2",
+            "experiments.lrt_stages",
+            "configs.lrt_stages",
+        ),
+    )
+}
+
+
+def find(name: str) -> Experiment:
+    """The experiment called `name`, or a `UserError` that names the close ones."""
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, EXPERIMENTS, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(EXPERIMENTS)}"
+    raise UserError(f"no experiment '{name}'; {hint}")

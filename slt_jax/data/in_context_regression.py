@@ -1,0 +1,61 @@
+"""In-context linear regression: sequences of (x, y) pairs that share one task vector, and the two predictors that bound
+what can be learned from them.
+
+    t ~ N(0, I_D),  x_k ~ N(0, I_D),  y_k = t·x_k + N(0, σ²)            (Garg et al. 2022; arXiv 2402.02364, section 3)
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from slt_jax.typing import Array, Batch, PRNGKey
+
+__all__ = ["ridge_predictions", "sample_sequences"]
+
+
+def sample_sequences(
+    key: PRNGKey,
+    num_sequences: int,
+    *,
+    task_dim: int = 4,
+    num_examples: int = 8,
+    noise_variance: float = 0.125,
+    tasks: Float[Array, "task dim"] | None = None,
+    input_scale: float = 1.0,
+    task_scale: float = 1.0,
+) -> Batch:
+    """Fresh sequences `{"x": (batch, K, D), "y": (batch, K)}`.
+
+    Args:
+        key: typed PRNG key.
+        num_sequences: batch size.
+        task_dim: D.
+        num_examples: K.
+        noise_variance: σ².
+        tasks: draw each sequence's task uniformly from these rows instead of from N(0, I).
+        input_scale, task_scale: multiply x and t, for out-of-distribution inputs and tasks.
+    """
+    task_key, input_key, noise_key = jax.random.split(key, 3)
+    if tasks is None:
+        task = jax.random.normal(task_key, (num_sequences, task_dim))
+    else:
+        task = tasks[jax.random.randint(task_key, (num_sequences,), 0, tasks.shape[0])]
+    x = input_scale * jax.random.normal(input_key, (num_sequences, num_examples, task_dim))
+    noise = noise_variance**0.5 * jax.random.normal(noise_key, (num_sequences, num_examples))
+    return {"x": x, "y": jnp.einsum("bkd,bd->bk", x, task_scale * task) + noise}
+
+
+def ridge_predictions(batch: Batch, noise_variance: float = 0.125) -> Float[Array, "batch example"]:
+    """The Bayes-optimal prediction of each y_k from the pairs before it: ridge regression with penalty σ².
+
+    The posterior mean of t under t ~ N(0, I) is (XᵀX + σ²I)⁻¹ Xᵀy over the first k - 1 pairs.
+    """
+    x, y = batch["x"], batch["y"]
+    dim = x.shape[-1]
+    outer = jnp.einsum("bki,bkj->bkij", x, x)
+    weighted = jnp.einsum("bki,bk->bki", x, y)
+    gram = jnp.cumsum(outer, axis=1) - outer
+    moment = jnp.cumsum(weighted, axis=1) - weighted
+    regularised = gram + noise_variance * jnp.eye(dim).reshape(1, 1, dim, dim)
+    weights = jnp.linalg.solve(regularised, moment[..., None])[..., 0]
+    return jnp.einsum("bki,bki->bk", x, weights)
