@@ -1,0 +1,40 @@
+"""What is known exactly: learning coefficients, their local version on linear networks, and the bias of SGLD.
+
+Every estimator of this library is tested against this module. Pure Python, numpy and fractions; no jax.
+"""
+
+from slt_jax.theory.linear_networks import deep_linear_network, reduced_rank_regression
+from slt_jax.theory.local import (
+    LocalLearningCoefficient,
+    deep_linear_network_local,
+    normal_form,
+    rank_pattern,
+)
+from slt_jax.theory.sgld_bias import finite_nbeta_llc, quadratic_sgld_llc
+from slt_jax.theory.singular import (
+    LearningCoefficient,
+    constant_rank,
+    normal_crossing,
+    regular,
+    relu_unit_zero_truth,
+    sum_of_separate_variables,
+    tanh_network_zero_truth,
+)
+
+__all__ = [
+    "LearningCoefficient",
+    "LocalLearningCoefficient",
+    "constant_rank",
+    "deep_linear_network",
+    "deep_linear_network_local",
+    "finite_nbeta_llc",
+    "normal_crossing",
+    "normal_form",
+    "quadratic_sgld_llc",
+    "rank_pattern",
+    "reduced_rank_regression",
+    "regular",
+    "relu_unit_zero_truth",
+    "sum_of_separate_variables",
+    "tanh_network_zero_truth",
+]
