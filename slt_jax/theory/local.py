@@ -26,10 +26,10 @@ __all__ = ["LocalLearningCoefficient", "deep_linear_network_local", "normal_form
 class LocalLearningCoefficient:
     """What is known of λ at one point of a linear network; all coefficients are Fractions.
 
-    `lower` = max(Aoyagi's λ, half the Hessian rank) ≤ λ ≤ `upper` = half the least codimension of the
-    fibre at the point: two bounds from independent short arguments, `certified` where they meet. That λ =
-    `upper` also where they do not is the theorem of `docs/local-lambda.md`. `global_coefficient` is
-    Aoyagi's (λ, m).
+    `lower` = max(Aoyagi's λ, half the Hessian rank) ≤ λ ≤ `upper` = half the least codimension of the fibre
+    at the point: two bounds from independent short arguments, `certified` where they meet. That λ = `upper`
+    also where they do not is the theorem of `docs/local-lambda.md`. `global_coefficient` is Aoyagi's (λ, m).
+    The local multiplicity is at most `multiplicity_bound`, and equals it where that is 1.
     """
 
     lower: Fraction
@@ -37,6 +37,7 @@ class LocalLearningCoefficient:
     half_hessian_rank: Fraction
     half_codimension: Fraction
     global_coefficient: LearningCoefficient
+    multiplicity_bound: int
 
     @property
     def certified(self) -> bool:
@@ -59,22 +60,25 @@ def deep_linear_network_local(widths: Sequence[SupportsIndex], ranks: Any) -> Lo
     """
     sizes = check_widths(widths)
     table = _rank_table(sizes, ranks)
-    r = table[0, -1]
+    r = int(table[0, -1])
     multiplicities = _interval_multiplicities(table)
-    product_part = int(r * (sizes[0] + sizes[-1] - r))
+    product_part = r * (sizes[0] + sizes[-1] - r)
 
     # Of all linked pairs of intervals only [0, b] -> [c, L] are seen by second derivatives.
     starts, ends = multiplicities[0, :-1], multiplicities[1:, -1]
     linked = sum(int(starts[b] * ends[c]) for b in range(len(starts)) for c in range(b + 1))
     half_hessian_rank = Fraction(product_part + linked, 2)
-    half_codimension = Fraction(product_part + _least_codimension(sizes, table), 2)
-    global_coefficient = deep_linear_network(sizes, int(r))
+    drops, slack = _cheapest_piece(sizes, table)
+    twice = sum(int(d) * (int(d) + 2 * (size - r)) for d, size in zip(drops, sizes, strict=True))
+    half_codimension = Fraction(2 * product_part + twice - (sizes[0] - r) ** 2, 4)
+    global_coefficient = deep_linear_network(sizes, r)
     return LocalLearningCoefficient(
         lower=max(global_coefficient.learning_coefficient, half_hessian_rank),
         upper=half_codimension,
         half_hessian_rank=half_hessian_rank,
         half_codimension=half_codimension,
         global_coefficient=global_coefficient,
+        multiplicity_bound=_longest_chain(sizes, drops, slack),
     )
 
 
@@ -134,8 +138,8 @@ def _rank_table(sizes: list[int], ranks: Any) -> np.ndarray:
         ranks = np.asarray(ranks)
         if ranks.shape != (layers, layers):
             raise ValueError(
-                f"ranks must be a mapping keyed by (i, j) or an array of shape {(layers, layers)}, one row and "
-                f"column per width, got shape {ranks.shape}"
+                f"ranks must be a mapping keyed by (i, j) or an array of shape {(layers, layers)}, "
+                f"a row and a column per width, got shape {ranks.shape}"
             )
     table = np.diag(np.array(sizes, dtype=np.int64))
     for i in range(layers):
@@ -171,24 +175,63 @@ def _interval_multiplicities(table: np.ndarray) -> np.ndarray:
     return np.triu(padded[1:, :-1] - padded[:-1, :-1] - padded[1:, 1:] + padded[:-1, 1:])
 
 
-def _least_codimension(sizes: list[int], table: np.ndarray) -> int:
-    """min ½ Σ d_i² + Σ d_i (H_i - r) - ½ (H_0 - r)² over the pieces d of the fibre that reach w*.
+def _cheapest_piece(sizes: list[int], table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The d_i that minimise ½ Σ d_i² + Σ d_i H_i among the pieces of the fibre that reach w*.
 
-    The nullities κ_ij are submodular on intervals (the inequality of Frobenius), so the d are the integer
-    points of a polymatroid with Σ d_i = κ_0L, and raising the cheapest d_i that can still be raised is
-    exact for a separable convex cost (Federgruen & Groenevelt 1986, theorem 1).
+    The nullities κ_ij are submodular on intervals (the inequality of Frobenius), so these d are the integer
+    points of a polymatroid with Σ d_i = κ_0L, and raising the cheapest d_i that can still be raised is exact
+    for a separable convex cost (Federgruen & Groenevelt 1986, theorem 1). Returns d with d[0] = 0, and
+    slack[i, j] = κ_ij - (d_{i+1} + ... + d_j) for i < j.
     """
-    r = int(table[0, -1])
-    drops = np.zeros(len(sizes), dtype=np.int64)  # drops[i] = d_i; drops[0] is not used
-    slack = np.diag(table)[:, None] - table  # slack[i, j] = κ_ij - (d_{i+1} + ... + d_j)
+    drops = np.zeros(len(sizes), dtype=np.int64)
+    slack = np.diag(table)[:, None] - table
     open_layers = list(range(1, len(sizes)))
     while open_layers:
-        cheapest = min(open_layers, key=lambda i: drops[i] + sizes[i])
-        containing = slack[:cheapest, cheapest:]
-        if containing.min() == 0:
-            open_layers.remove(cheapest)  # a tight interval stays tight
-            continue
-        drops[cheapest] += 1
-        containing -= 1
-    twice = sum(int(d) ** 2 + 2 * int(d) * (size - r) for d, size in zip(drops, sizes, strict=True))
-    return (twice - (sizes[0] - r) ** 2) // 2
+        layer = min(open_layers, key=lambda i: drops[i] + sizes[i])
+        if slack[:layer, layer:].min() == 0:
+            open_layers.remove(layer)  # a tight interval stays tight
+        else:
+            _raise_drop(drops, slack, layer, 1)
+    return drops, slack
+
+
+def _raise_drop(drops: np.ndarray, slack: np.ndarray, layer: int, amount: int) -> None:
+    drops[layer] += amount
+    slack[:layer, layer:] -= amount
+
+
+def _longest_chain(sizes: list[int], drops: np.ndarray, slack: np.ndarray) -> int:
+    """The number of cheapest pieces in a longest chain x > x' > ..., which bounds the multiplicity.
+
+    The cheapest pieces are a distributive lattice under x ≤ x', because the cost is L♮-convex in x: climb to
+    its top, then count the way down by shortest steps. A step moves one unit of d, at equal cost.
+    """
+    drops, slack = drops.copy(), slack.copy()
+    while (step := _exchange(sizes, drops, slack, down=False)) is not None:
+        _raise_drop(drops, slack, step[0], 1)
+        _raise_drop(drops, slack, step[1], -1)
+    length = 1
+    while (step := _exchange(sizes, drops, slack, down=True)) is not None:
+        _raise_drop(drops, slack, step[0], 1)
+        _raise_drop(drops, slack, step[1], -1)
+        length += 1
+    return length
+
+
+def _exchange(
+    sizes: list[int], drops: np.ndarray, slack: np.ndarray, *, down: bool
+) -> tuple[int, int] | None:
+    """The nearest layers (i, j), i < j if `down`, where d_i + 1 and d_j - 1 is allowed and costs nothing.
+
+    Down, because moving a unit of d to an earlier layer lowers x = (x_0, ..., x_L).
+    """
+    layers = range(1, len(sizes))
+    for distance in range(1, len(sizes) - 1):
+        for i in layers:
+            j = i + distance if down else i - distance
+            if j not in layers or drops[j] == 0 or drops[i] + sizes[i] + 1 != drops[j] + sizes[j]:
+                continue
+            with_i_only = slack[:i, i:j] if down else slack[j:i, i:]  # the intervals that hold i but not j
+            if with_i_only.min() > 0:
+                return i, j
+    return None
