@@ -1,0 +1,124 @@
+"""Configs of `lrt-stages`: developmental stages of the linear-regression transformer (arXiv 2402.02364)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["CONFIGS", "LRTStages", "Sampling", "Training", "compressed", "cpu", "demo", "paper"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Adam on fresh sequences with a triangular learning rate."""
+
+    num_steps: int = 500_000
+    """Steps taken."""
+    schedule_steps: int = 500_000
+    """Length of the triangle; the peak is at half of it."""
+    peak_learning_rate: float = 3e-3
+    batch_size: int = 256
+    num_log_checkpoints: int = 100
+    num_linear_checkpoints: int = 100
+    checkpoint_steps: tuple[int, ...] = ()
+    """Checkpoints given one by one; if any, the two numbers above are not used."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The local posterior and its sampler."""
+
+    num_examples: int = 2**20
+    """n: fixed sequences the empirical loss averages over."""
+    nbeta: float = 66.67
+    localization: float = 6.67
+    sampler: Literal["sgld", "metric"] = "sgld"
+    """`metric`: SGLD preconditioned by the curvature at each checkpoint."""
+    step_size: float = 3e-4
+    batch_size: int = 1024
+    num_chains: int = 10
+    num_draws: int = 4000
+    num_burnin: int = 1000
+    checkpoint_steps: tuple[int, ...] = ()
+    """Checkpoints whose LLC is estimated; empty for all."""
+    metric_rank: int = 400
+    metric_damping: float = 30.0
+
+
+@dataclass(frozen=True)
+class LRTStages:
+    """What to train, and how to measure it."""
+
+    seeds: tuple[int, ...] = (1,)
+    training: Training = field(default_factory=Training)
+    sampling: Sampling = field(default_factory=Sampling)
+    num_evaluation_sequences: int = 8192
+
+
+def paper() -> LRTStages:
+    """The paper's setting (figures 1 and 2, table 1).
+
+    Command: python -m experiments lrt-stages --config paper
+    Cost:    a GPU; the authors' own sampling took about 70 hours a seed.
+    Expect:  LLC 21 (1.5k), 119 (5k), 156 (10k), 167.5 (20k), ~170 (30-60k), 157 (126k), 126 (298k), 128 (500k).
+    """
+    return LRTStages(seeds=(0, 1, 2, 3, 4))
+
+
+def cpu() -> LRTStages:
+    """The paper's training, with the LLC at 24 checkpoints where things happen.
+
+    Command: python -m experiments lrt-stages --config cpu
+    Cost:    two cores, a night a seed.
+    Expect:  as `paper`; error bars about three times wider (2 chains x 1,000 draws, batch 256).
+    """
+    steps = (
+        100, 500, 1000, 1500, 2500, 5000, 7200, 10_000, 15_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000,
+        126_000, 150_000, 200_000, 253_000, 300_000, 350_000, 420_000, 500_000,
+    )  # fmt: skip
+    return LRTStages(
+        training=Training(checkpoint_steps=(0, *steps)),
+        sampling=Sampling(num_examples=2**17, batch_size=256, num_chains=2, num_draws=1000, checkpoint_steps=steps),
+    )
+
+
+def compressed() -> LRTStages:
+    """The same arc within an hour on two cores: the triangle to 8e-3 over 40k steps, batch 128, five seeds.
+
+    Command: python -m experiments lrt-stages --config compressed
+    Expect:  LLC up to about 150 while the loss falls, then down by a third while the loss hardly moves.
+    """
+    return LRTStages(
+        seeds=(0, 1, 2, 3, 4),
+        training=Training(
+            num_steps=40_000, schedule_steps=40_000, peak_learning_rate=8e-3, batch_size=128,
+            num_log_checkpoints=20, num_linear_checkpoints=21,
+        ),
+        sampling=Sampling(
+            num_examples=2**16, batch_size=256, num_chains=2, num_draws=800, num_burnin=700,
+            checkpoint_steps=(200, 500, 1000, 2000, 4000, 6000, 8000, 12_000, 16_000, 20_000, 24_000, 28_000, 34_000, 40_000),
+        ),
+    )  # fmt: skip
+
+
+def demo() -> LRTStages:
+    """The first half of `compressed`, one seed: the whole arc in minutes.
+
+    Command: make demo
+    Cost:    two cores, under 8 minutes.
+    Expect:  predicts zero by 500 steps; LLC rises to about 150 as the loss falls to about 2.05 (2k-5k steps); then the LLC
+             falls to about 100 by 20k steps while the loss moves by 0.06.
+    """
+    steps = (200, 500, 1000, 2000, 3500, 5000, 10_000, 15_000, 20_000)
+    return LRTStages(
+        training=Training(
+            num_steps=20_000, schedule_steps=40_000, peak_learning_rate=8e-3, batch_size=128,
+            num_log_checkpoints=40, num_linear_checkpoints=21,
+        ),
+        sampling=Sampling(
+            num_examples=2**14, batch_size=256, num_chains=2, num_draws=500, num_burnin=400, checkpoint_steps=steps
+        ),
+        num_evaluation_sequences=4096,
+    )  # fmt: skip
+
+
+CONFIGS: dict[str, Callable[[], LRTStages]] = {"demo": demo, "compressed": compressed, "cpu": cpu, "paper": paper}

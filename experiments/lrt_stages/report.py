@@ -1,0 +1,127 @@
+"""The showing half of `lrt-stages`: figures, table and page, from storage alone."""
+
+from typing import Any
+
+import numpy as np
+import xarray
+
+from experiments.lrt_stages.figures import draw_figures
+from experiments.page import Section, Table, write_page
+from experiments.run_folder import RunFolder
+
+__all__ = ["report"]
+
+RIDGE_LOSS = 1.664  # Bayes-optimal predictor, mean over the 8 examples, simulated (reference lrt.md)
+ZERO_LOSS = 4.125  # always predicting zero: D + σ²
+
+
+def report(folder: RunFolder) -> None:
+    """Write figures, `summary.json` and `report.html`."""
+    results = folder.read_results()
+    figures = draw_figures(folder, results)
+    folder.write_summary(summary(results))
+    diverged = _diverged(results)
+    sections = [
+        Section("Loss and LLC", _story(results), figures=figures["development"]),
+        Section("Checkpoint by checkpoint", table=_table(results)),
+        Section("What it predicts and how it is built", figures=figures["behaviour"]),
+        Section(
+            "Is the sampling to be trusted?",
+            ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
+             "errors away from zero, the chain had not settled and the LLC is a lower bound."],
+            _diagnostics_table(results),
+            figures["sampling"],
+        ),
+    ]  # fmt: skip
+    lead = (
+        "A two-layer transformer learns linear regression in context (arXiv 2402.02364). The local learning coefficient "
+        "(LLC) measures how degenerate the loss is around each checkpoint: it moves in stages that the loss hardly shows."
+    )
+    write_page(folder, f"lrt-stages, config {folder.config_name}", lead, sections, diverged)
+
+
+def summary(results: xarray.Dataset) -> dict[str, Any]:
+    """The numbers of the page's table."""
+    rows = []
+    for seed in results.seed.values:
+        at = results.sel(seed=seed)
+        for step in results.checkpoint.values:
+            row = {"seed": int(seed), "step": int(step)}
+            row |= {name: float(at[name].sel(checkpoint=step)) for name in ("llc", "llc_std_error", "llc_rhat", "llc_drift")}
+            names = ("loss", "icl_score", "zero_prediction", "distance_to_ridge")
+            row |= {name: float(at[name].sel(step=step)) for name in names}
+            rows.append(row)
+    return {"checkpoints": rows, "diverged_chains": int(results.diverged.sum())}
+
+
+def _peak_and_fall(results: xarray.Dataset, seed: int) -> dict[str, float]:
+    """The largest LLC, and the lowest after it."""
+    llc = results.llc.sel(seed=seed).values
+    peak = int(np.nanargmax(llc))
+    low = peak + int(np.nanargmin(llc[peak:]))
+    error = results.llc_std_error.sel(seed=seed).values
+    loss = results.loss.sel(seed=seed)
+    steps = results.checkpoint.values
+    return {
+        "peak_step": steps[peak], "low_step": steps[low], "peak": llc[peak], "low": llc[low],
+        "sigma": float((llc[peak] - llc[low]) / np.hypot(error[peak], error[low])),
+        "loss_change": float(loss.sel(step=steps[low]) - loss.sel(step=steps[peak])),
+        "loss_at_peak": float(loss.sel(step=steps[peak])),
+    }  # fmt: skip
+
+
+def _story(results: xarray.Dataset) -> list[str]:
+    sentences = []
+    for seed in results.seed.values:
+        at = results.sel(seed=seed)
+        step = int(at.zero_prediction.where(at.step > 0).idxmin())
+        smallest = float(at.zero_prediction.sel(step=step))
+        turn = _peak_and_fall(results, seed)
+        text = (
+            f"Seed {seed}. At step {step} the model answers zero whatever it is asked (mean squared prediction "
+            f"{smallest:.3f}). Then it learns in context: the loss falls from {float(at.loss.sel(step=step)):.2f} to "
+            f"{turn['loss_at_peak']:.2f} by step {turn['peak_step']} while the LLC rises to {turn['peak']:.1f}."
+        )
+        if turn["low_step"] > turn["peak_step"]:
+            text += (
+                f" From there to step {turn['low_step']} the LLC falls by {turn['peak'] - turn['low']:.1f}, "
+                f"{turn['sigma']:.0f} standard errors, while the loss moves by {turn['loss_change']:+.3f}."
+            )
+        sentences.append(text)
+    return sentences
+
+
+def _table(results: xarray.Dataset) -> Table:
+    head = ["step", "loss", "ICL score", "zero prediction", "distance to ridge", "final norm collapsed", "LLC", "± s.e."]
+    rows = []
+    for seed in results.seed.values:
+        at = results.sel(seed=seed)
+        for step in results.checkpoint.values:
+            here = at.sel(step=step, checkpoint=step)
+            prefix = f"seed {seed}, " if results.seed.size > 1 else ""
+            rows.append([
+                f"{prefix}{step:,}", f"{float(here.loss):.3f}", f"{float(here.icl_score):.2f}",
+                f"{float(here.zero_prediction):.3f}", f"{float(here.distance_to_ridge):.3f}",
+                f"{float(here['collapse.final_norm']):.2f}", f"{float(here.llc):.1f}", f"{float(here.llc_std_error):.1f}",
+            ])  # fmt: skip
+    return Table(head, rows)
+
+
+def _diagnostics_table(results: xarray.Dataset) -> Table:
+    head = ["step", "R-hat", "effective draws", "drift", "± s.e.", "Metropolis acceptance", "diverged chains"]
+    rows = []
+    for seed in results.seed.values:
+        for step in results.checkpoint.values:
+            here = results.sel(seed=seed, checkpoint=step)
+            prefix = f"seed {seed}, " if results.seed.size > 1 else ""
+            rows.append([
+                f"{prefix}{step:,}", f"{float(here.llc_rhat):.3f}", f"{float(here.llc_ess):.0f}",
+                f"{float(here.llc_drift):+.1f}", f"{float(here.llc_drift_std_error):.1f}",
+                f"{float(here.llc_acceptance):.2f}", f"{int(here.diverged.sum())} of {here.diverged.size}",
+            ])  # fmt: skip
+    return Table(head, rows)
+
+
+def _diverged(results: xarray.Dataset) -> list[str]:
+    count = int(results.diverged.sum())
+    return [f"{count} chains diverged; their estimates are NaN. Use a smaller --sampling.step-size."] if count else []
