@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import isqrt
 from operator import index
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 __all__ = [
     "LearningCoefficient",
@@ -30,7 +30,7 @@ class LearningCoefficient(NamedTuple):
     multiplicity: int
 
 
-def whole_number(name: str, value: SupportsIndex, minimum: int = 0) -> int:
+def whole_number(name: str, value: Any, minimum: int = 0) -> int:
     """`value` as an int of at least `minimum`; a ValueError naming the argument `name` otherwise."""
     try:
         number = index(value)
