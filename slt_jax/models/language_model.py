@@ -1,0 +1,220 @@
+"""The small language model: an attention-only transformer whose heads can be sampled one at a time.
+
+Setting of Hoogland et al. 2024 (arXiv 2402.02364, section 4) and Wang et al. 2024 (arXiv 2410.02984). Heads
+are an axis
+of every attention array, so one head is a slice: `slt_jax.by_slice(head_axes(layer), head)` restricts a
+    posterior to it,
+and all heads of a layer are one `vmap`.
+
+Shapes in the bodies: B batch, T context, E embed, H heads, D head_dim, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from slt_jax.typing import Batch, Params, PRNGKey
+
+__all__ = [
+    "PAPER",
+    "POSITIONS",
+    "LanguageModel",
+    "NextTokenLoss",
+    "attention_patterns",
+    "head_axes",
+    "init",
+    "next_token_loss",
+    "token_losses",
+    "without_positions",
+]
+
+POSITIONS = ("shortformer", "learned")
+"""Where positions enter; see `LanguageModel`."""
+
+
+class Attention(nn.Module):
+    """Causal attention; parameters qkv (E, 3, H, D), qkv_bias (3, H, D), out (H, D, E), out_bias (E,)."""
+
+    num_heads: int
+    init_scale: float
+
+    @nn.compact
+    def __call__(
+        self,
+        queries_and_keys: Float[Array, "batch context embed"],
+        values: Float[Array, "batch context embed"],
+    ) -> Float[Array, "batch context embed"]:
+        B, T, E = values.shape
+        H, D = self.num_heads, E // self.num_heads
+        normal = nn.initializers.normal(self.init_scale / E**0.5)
+        qkv = self.param("qkv", normal, (E, 3, H, D))
+        bias = self.param("qkv_bias", nn.initializers.zeros, (3, H, D))
+        out = self.param("out", normal, (H, D, E))
+        out_bias = self.param("out_bias", nn.initializers.zeros, (E,))
+
+        # Flat (batch * position) rows: one matrix product is faster on CPU than a batched one.
+        q_k = _flat_dot(queries_and_keys, qkv[:, :2].reshape(E, -1), bias[:2].reshape(1, -1)).reshape(
+            B, T, 2, H, D
+        )
+        v = _flat_dot(values, qkv[:, 2].reshape(E, -1), bias[2].reshape(1, -1)).reshape(B, T, H, D)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q_k[:, :, 0], q_k[:, :, 1]) / D**0.5
+        causal = jnp.tril(jnp.ones((T, T), bool))[None, None]
+        pattern = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
+        self.sow("intermediates", "pattern", pattern)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", pattern, v).reshape(B, T, H * D)
+        return _flat_dot(mixed, out.reshape(H * D, E), out_bias[None])
+
+
+def _flat_dot(x: Array, kernel: Array, bias: Array) -> Array:
+    """`x @ kernel + bias` for x (B, T, E), kernel (E, F), bias (1, F)."""
+    B, T, E = x.shape
+    return (x.reshape(B * T, E) @ kernel + bias).reshape(B, T, -1)
+
+
+class Block(nn.Module):
+    """Attention and, unless `mlp_dim` is 0, a GELU MLP; each reads the normalised stream and adds to it."""
+
+    num_heads: int
+    mlp_dim: int
+    init_scale: float
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch context embed"],
+        positions: Float[Array, "1 context embed"] | None,
+    ) -> Float[Array, "batch context embed"]:
+        normed = nn.LayerNorm(epsilon=1e-5, name="attention_norm")(x)
+        located = normed if positions is None else normed + positions
+        x = x + Attention(self.num_heads, self.init_scale, name="attention")(located, normed)
+        if not self.mlp_dim:
+            return x
+        normal = nn.initializers.normal(self.init_scale / x.shape[-1] ** 0.5)
+        hidden = nn.LayerNorm(epsilon=1e-5, name="mlp_norm")(x)
+        hidden = jax.nn.gelu(nn.Dense(self.mlp_dim, kernel_init=normal, name="mlp_in")(hidden))
+        return x + nn.Dense(x.shape[-1], kernel_init=normal, name="mlp_out")(hidden)
+
+
+class LanguageModel(nn.Module):
+    """A causal transformer over tokens; `apply({"params": params}, tokens) -> logits`.
+
+    Attributes:
+        vocab_size: number of tokens V.
+        context: longest sequence T; positions beyond it do not exist.
+        embed_dim: width E, a multiple of `num_heads`.
+        num_heads: heads per layer H.
+        num_layers: 1 to 4.
+        mlp_dim: hidden width of the MLPs; 0 for an attention-only model.
+        positions: "shortformer" adds positions to the inputs of queries and keys only, after LayerNorm, so
+            that nothing but attention can carry them (Press et al. 2021, arXiv 2012.15832); "learned" adds
+            them to the embedding.
+        init_scale: kernels and embeddings start as N(0, init_scale² / E); biases start at 0 (as
+            TransformerLens).
+
+    Raises:
+        ValueError: when called, if a setting is out of range or a sequence is longer than the context.
+    """
+
+    vocab_size: int
+    context: int
+    embed_dim: int = 256
+    num_heads: int = 8
+    num_layers: int = 2
+    mlp_dim: int = 0
+    positions: str = "shortformer"
+    init_scale: float = 0.8
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "batch context"]) -> Float[Array, "batch context vocab"]:
+        self._check(tokens.shape[1])
+        normal = nn.initializers.normal(self.init_scale / self.embed_dim**0.5)
+        embedding = self.param("embedding", normal, (self.vocab_size, self.embed_dim))
+        table = self.param("positions", normal, (self.context, self.embed_dim))
+        positions = table[None, : tokens.shape[1]]
+        x = embedding[tokens]
+        if self.positions == "learned":
+            x = x + positions
+        for layer in range(self.num_layers):
+            block = Block(self.num_heads, self.mlp_dim, self.init_scale, name=f"block_{layer}")
+            x = block(x, positions if self.positions == "shortformer" else None)
+        x = nn.LayerNorm(epsilon=1e-5, name="final_norm")(x)
+        unembedding = self.param("unembedding", normal, (self.embed_dim, self.vocab_size))
+        bias = self.param("unembedding_bias", nn.initializers.zeros, (self.vocab_size,))
+        return _flat_dot(x, unembedding, bias[None])
+
+    def _check(self, length: int) -> None:
+        if not 1 <= self.num_layers <= 4:
+            raise ValueError(f"num_layers = {self.num_layers}; it must be 1, 2, 3 or 4")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim = {self.embed_dim} must be a multiple of num_heads = {self.num_heads}"
+            )
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions = '{self.positions}'; it must be one of {POSITIONS}")
+        if length > self.context:
+            raise ValueError(f"tokens have length {length}; the model's context is {self.context}")
+
+
+PAPER = LanguageModel(vocab_size=5000, context=1024, embed_dim=256, num_heads=8, num_layers=2)
+"""The two-layer model of arXiv 2402.02364, section 4: 3.36M parameters."""
+
+
+def init(key: PRNGKey, model: LanguageModel) -> Params:
+    """Initial parameters, a nested dict of float32 arrays.
+
+    Raises:
+        ValueError: if a setting of `model` is out of range.
+    """
+    tokens = jnp.zeros((1, model.context), jnp.int32)
+    return jax.jit(model.init)(key, tokens)["params"]
+
+
+def token_losses(
+    model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]
+) -> Float[Array, "batch _"]:
+    """Loss of predicting each token after the first, in nats, `(batch, context - 1)`."""
+    logits: Array = model.apply({"params": params}, tokens)  # type: ignore[assignment]
+    logits = logits[:, :-1]
+    target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - target
+
+
+@dataclass(frozen=True)
+class NextTokenLoss:
+    """The `LossFn` of `next_token_loss`; equal, with equal hash, for equal models: it compiles once."""
+
+    model: LanguageModel
+
+    def __call__(self, params: Params, batch: Batch) -> Float[Array, "batch"]:
+        return jnp.mean(token_losses(self.model, params, batch["tokens"]), axis=-1)
+
+
+def next_token_loss(model: LanguageModel) -> NextTokenLoss:
+    """Next-token cross-entropy in nats of `batch["tokens"]` (batch, context), the mean over each sequence."""
+    return NextTokenLoss(model)
+
+
+def attention_patterns(
+    model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]
+) -> Float[Array, "layer batch head query key"]:
+    """Attention weights of every head; rows over `key` sum to 1."""
+    _, state = model.apply({"params": params}, tokens, mutable=["intermediates"])
+    blocks = (state["intermediates"][f"block_{layer}"] for layer in range(model.num_layers))
+    return jnp.stack([block["attention"]["pattern"][0] for block in blocks])
+
+
+def head_axes(layer: int) -> dict[str, int]:
+    """Where the heads of `layer` are: parameter path -> head axis, as `slt_jax.by_slice` takes it.
+
+    A head is its queries, keys, values and its part of the output; the output bias belongs to the layer.
+    """
+    attention = f"block_{layer}/attention"
+    return {f"{attention}/qkv": 2, f"{attention}/qkv_bias": 1, f"{attention}/out": 0}
+
+
+def without_positions(params: Params) -> Params:
+    """`params` with the position table zeroed: the positional ablation of arXiv 2402.02364, section 4.3."""
+    return params | {"positions": jnp.zeros_like(params["positions"])}
