@@ -21,8 +21,8 @@ from slt_jax import theory
 RADIUS = 0.2  # within it no rank of the 0/1 matrices below can drop
 FINE, COARSE = 1e-20, 1e-10  # the slope is taken between these values of K
 
-# widths and w* as intervals of layers {(first, last): how many}: basis vectors born in layer `first` that live
-# until layer `last`
+# widths and w* as intervals of layers {(first, last): how many}: basis vectors that are born in one layer and
+# die after another
 NETWORKS = [
     ((2, 1, 1, 2), {(0, 0): 2, (1, 2): 1, (3, 3): 2}),
     ((3, 1, 1, 2), {(0, 0): 3, (1, 2): 1, (3, 3): 2}),

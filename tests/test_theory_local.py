@@ -1,6 +1,7 @@
 """The local learning coefficient of linear networks: the table, brute force and exact p-adic volumes."""
 
 import json
+import runpy
 from fractions import Fraction
 from itertools import pairwise, product
 from pathlib import Path
@@ -28,8 +29,7 @@ def minimal_ranks(widths, layer_ranks):
 
 def ranks_of(widths, intervals):
     return {
-        (i, j): sum(count for (a, b), count in intervals.items() if a <= i and j <= b)
-        for i, j in pairs(len(widths))
+        (i, j): sum(count for (a, b), count in intervals.items() if a <= i and j <= b) for i, j in pairs(len(widths))
     }
 
 
@@ -189,7 +189,7 @@ def test_transposing_the_network_changes_nothing():
 
 
 def padic_volumes(matrices, depth):
-    """Shares of {w ≡ w* mod 2} where the product is A mod 2^n, n = 1, ..., depth, by counting all w mod 2^n."""
+    """Shares of {w ≡ w* mod 2} where the product is A mod 2^n, n = 1, ..., depth, by counting."""
     truth = np.linalg.multi_dot(matrices[::-1]).astype(np.int64)
     volumes = []
     for n in range(1, depth + 1):
@@ -227,6 +227,20 @@ def test_exact_padic_volumes_shrink_as_claimed(widths, intervals, depth, expecte
     increments = np.diff(scaled)
     ratio = 1.0 if local.multiplicity_bound == 2 else 0.5
     np.testing.assert_allclose(increments[1:], ratio * increments[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", range(4))
+def test_measured_volume_shrinks_as_claimed(row):
+    path = Path(__file__).parents[1] / "scripts" / "local_lambda_volume.py"
+    script = runpy.run_path(str(path))
+    widths, intervals = script["NETWORKS"][row]
+    local = theory.deep_linear_network_local(widths, ranks_of(widths, intervals))
+    matrices = theory.normal_form(widths, ranks_of(widths, intervals))
+    slope = script["measured_slope"](0, matrices, 2000, 20)
+    # log(-log t) has a constant beside it that the leading order leaves out: hence the room below.
+    expected = script["expected_slope"](float(local.upper), local.multiplicity_bound)
+    assert expected - 0.04 < slope < float(local.upper) + 0.02
 
 
 def gaussian_binomial(n, k, q):
@@ -295,9 +309,7 @@ def test_rank_pattern_recovers_the_ranks_of_concrete_matrices():
         table = theory.rank_pattern(matrices)
         assert np.array_equal(np.diag(table), widths)
         assert all(table[pair] == rank for pair, rank in ranks.items())
-        assert theory.deep_linear_network_local(widths, table) == theory.deep_linear_network_local(
-            widths, ranks
-        )
+        assert theory.deep_linear_network_local(widths, table) == theory.deep_linear_network_local(widths, ranks)
 
 
 def test_rank_pattern_of_a_long_product_whose_small_singular_values_are_below_rounding():

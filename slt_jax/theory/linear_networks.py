@@ -84,8 +84,6 @@ def _bottleneck(excess: list[int]) -> list[int]:
     for count in range(2, len(ordered) + 1):
         inside, outside = ordered[:count], ordered[count:]
         ell, total = count - 1, sum(inside)
-        if total >= ell * inside[-1] and (
-            not outside or (inside[-1] < outside[0] and total < ell * outside[0])
-        ):
+        if total >= ell * inside[-1] and (not outside or (inside[-1] < outside[0] and total < ell * outside[0])):
             return inside
     raise AssertionError("no prefix of the excess widths is a bottleneck; Aoyagi's theorem says that one is")

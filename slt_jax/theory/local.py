@@ -97,8 +97,7 @@ def rank_pattern(matrices: Sequence[ArrayLike], tolerance: float = 1e-6) -> np.n
     for s, factor in enumerate(factors):
         if factor.ndim != 2 or (s > 0 and factor.shape[1] != factors[s - 1].shape[0]):
             raise ValueError(
-                "matrices must be W_s of shape (H_s, H_(s-1)) that compose, got shapes "
-                f"{[f.shape for f in factors]}"
+                f"matrices must be W_s of shape (H_s, H_(s-1)) that compose, got shapes {[f.shape for f in factors]}"
             )
     sizes = [factors[0].shape[1], *(factor.shape[0] for factor in factors)]
     largest = [np.linalg.norm(factor, 2) for factor in factors]
@@ -147,9 +146,7 @@ def _rank_table(sizes: list[int], ranks: Any) -> np.ndarray:
             try:
                 table[i, j] = whole_number(f"ranks[{i}, {j}]", ranks[i, j])
             except KeyError:
-                raise ValueError(
-                    f"ranks must have an entry for every pair i < j, ({i}, {j}) is missing"
-                ) from None
+                raise ValueError(f"ranks must have an entry for every pair i < j, ({i}, {j}) is missing") from None
             if table[i, j] > min(sizes[i : j + 1]):
                 raise ValueError(
                     f"ranks[{i}, {j}] must be at most the smallest width between the two layers, "
@@ -218,9 +215,7 @@ def _longest_chain(sizes: list[int], drops: np.ndarray, slack: np.ndarray) -> in
     return length
 
 
-def _exchange(
-    sizes: list[int], drops: np.ndarray, slack: np.ndarray, *, down: bool
-) -> tuple[int, int] | None:
+def _exchange(sizes: list[int], drops: np.ndarray, slack: np.ndarray, *, down: bool) -> tuple[int, int] | None:
     """The nearest layers (i, j), i < j if `down`, where d_i + 1 and d_j - 1 is allowed and costs nothing.
 
     Down, because moving a unit of d to an earlier layer lowers x = (x_0, ..., x_L).

@@ -25,9 +25,7 @@ def quadratic_sgld_llc(
     """
     h = np.asarray(hessian_diagonal, dtype=np.float64)
     if h.ndim != 1 or h.size == 0 or not np.all((h >= 0) & (h < inf)):
-        raise ValueError(
-            f"hessian_diagonal must be a non-empty list of numbers ≥ 0, got {hessian_diagonal!r}"
-        )
+        raise ValueError(f"hessian_diagonal must be a non-empty list of numbers ≥ 0, got {hessian_diagonal!r}")
     beta, gamma, eps = float(nbeta), float(localization), float(step_size)
     if not 0 < beta < inf:
         raise ValueError(f"nbeta must be positive and finite, got {nbeta}")

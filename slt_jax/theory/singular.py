@@ -66,9 +66,7 @@ def normal_crossing(
     prior = [0] * len(powers) if prior_exponents is None else prior_exponents
     densities = [whole_number("prior_exponents", h) for h in prior]
     if len(densities) != len(powers):
-        raise ValueError(
-            f"prior_exponents must be as long as exponents ({len(powers)}), got {len(densities)} numbers"
-        )
+        raise ValueError(f"prior_exponents must be as long as exponents ({len(powers)}), got {len(densities)} numbers")
     poles = [Fraction(h + 1, 2 * k) for k, h in zip(powers, densities, strict=True) if k > 0]
     return LearningCoefficient(min(poles), poles.count(min(poles)))
 
