@@ -70,9 +70,7 @@ class Corpus:
         return load_tokenizer(self.folder / "tokenizer.json")
 
 
-def pack(
-    sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, held_out: float = 0.05
-) -> Corpus:
+def pack(sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, held_out: float = 0.05) -> Corpus:
     """Tokenize `sources` into a packed folder, reading each once and holding little of it in memory.
 
     Every 1/`held_out`-th piece of about 8,192 characters goes to the held-out split, so both splits have the
@@ -122,9 +120,7 @@ def load_corpus(folder: Path | str) -> Corpus:
     """
     path = Path(folder) / "corpus.json"
     if not path.exists():
-        raise ValueError(
-            f"{folder} holds no packed corpus (no corpus.json); make one with slt_jax.data.packing.pack"
-        )
+        raise ValueError(f"{folder} holds no packed corpus (no corpus.json); make one with slt_jax.data.packing.pack")
     facts = json.loads(path.read_text())
     ranges = {
         split: {name: (start, stop) for name, (start, stop) in found.items()}
@@ -133,9 +129,7 @@ def load_corpus(folder: Path | str) -> Corpus:
     return Corpus(Path(folder), facts["vocab_size"], facts["bos"], ranges)
 
 
-def windows(
-    tokens: np.ndarray, context: int, count: int, *, bos: int = 0, seed: int = 0
-) -> dict[str, np.ndarray]:
+def windows(tokens: np.ndarray, context: int, count: int, *, bos: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
     """`count` windows of a token stream, {"tokens": (count, context) int32}, each beginning with BOS.
 
     Windows do not overlap while there are enough of them, and are drawn in an order fixed by `seed`; a fixed

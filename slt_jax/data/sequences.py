@@ -11,6 +11,7 @@ Losses are nats of each token after the first, shape `(batch, context - 1)`, as
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -49,6 +50,7 @@ class MarkovChains:
         if self.concentration <= 0:
             raise ValueError(f"concentration = {self.concentration}; it must be positive")
 
+    @partial(jax.jit, static_argnames=("self", "count"))
     def sequences(self, key: PRNGKey, count: int) -> Int[Array, "count context"]:
         """`count` fresh sequences; the first symbol is uniform."""
         matrix_key, start_key, walk_key = jax.random.split(key, 3)
@@ -117,9 +119,7 @@ class TriggerBigrams:
     def __post_init__(self) -> None:
         _at_least(self, vocab_size=2, context=2, num_triggers=0)
         if self.num_triggers > self.vocab_size:
-            raise ValueError(
-                f"num_triggers = {self.num_triggers}; it must not exceed vocab_size = {self.vocab_size}"
-            )
+            raise ValueError(f"num_triggers = {self.num_triggers}; it must not exceed vocab_size = {self.vocab_size}")
         if self.concentration <= 0:
             raise ValueError(f"concentration = {self.concentration}; it must be positive")
 
@@ -129,11 +129,12 @@ class TriggerBigrams:
         bigram = jax.random.dirichlet(key, alpha, (self.vocab_size,))
         return TriggerTable(jnp.full((self.vocab_size,), 1 / self.vocab_size), bigram)
 
+    @partial(jax.jit, static_argnames=("self", "count"))
     def sequences(self, key: PRNGKey, table: TriggerTable, count: int) -> TriggerBatch:
         """`count` fresh sequences with their triggers and outputs."""
         trigger_key, output_key, start_key, walk_key = jax.random.split(key, 4)
-        pick = jax.vmap(lambda key: jax.random.permutation(key, self.vocab_size)[: self.num_triggers])
-        triggers = pick(jax.random.split(trigger_key, count))
+        order = jax.random.uniform(trigger_key, (count, self.vocab_size))
+        triggers = jax.lax.top_k(order, self.num_triggers)[1]  # distinct
         outputs = jax.random.randint(output_key, (count, self.num_triggers), 0, self.vocab_size)
         start = jax.random.categorical(start_key, jnp.log(table.start), shape=(count,))
         certain = jnp.log(jax.nn.one_hot(outputs, self.vocab_size))
@@ -162,9 +163,7 @@ class TriggerBigrams:
         is_trigger = (current[..., None] == batch.triggers[:, None, :]).any(axis=-1)
         earlier = jnp.tril(current[:, :, None] == current[:, None, :], k=-1).any(axis=-1)
         first = jnp.log(float(self.vocab_size))
-        return jnp.where(
-            is_trigger, jnp.where(earlier, 0.0, first), -jnp.log(table.bigram[current, following])
-        )
+        return jnp.where(is_trigger, jnp.where(earlier, 0.0, first), -jnp.log(table.bigram[current, following]))
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,7 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
         files += found
     names = [_stem(file) for file in files]
     if clash := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(
-            f"two text files are named '{clash}'; sources are told apart by the stem of their file"
-        )
+        raise ValueError(f"two text files are named '{clash}'; sources are told apart by the stem of their file")
     return [TextSource(name, partial(_read_file, file)) for name, file in zip(names, files, strict=True)]
 
 
@@ -85,9 +83,7 @@ def huggingface_source(
         ImportError: when read, if the package `datasets` is missing.
         ValueError: when read, if the dataset has no column `field`.
     """
-    return TextSource(
-        name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents)
-    )
+    return TextSource(name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents))
 
 
 def pieces(source: TextSource, num_chars: int = 8192) -> Iterator[str]:
@@ -138,9 +134,7 @@ def _read_file(file: Path) -> Iterator[tuple[bool, str]]:
             f"for example with: iconv -f latin1 -t utf-8 {file.name}"
         ) from error
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(
-            f"{file} cannot be decompressed ({error}); it is damaged or has the wrong ending"
-        ) from error
+        raise ValueError(f"{file} cannot be decompressed ({error}); it is damaged or has the wrong ending") from error
 
 
 def _read_topics() -> Iterator[tuple[bool, str]]:
@@ -162,7 +156,5 @@ def _read_huggingface(
         ) from error
     for row in islice(load_dataset(name, config, split=split, streaming=True), num_documents):
         if field not in row:
-            raise ValueError(
-                f"dataset '{name}' has no column '{field}'; its columns are {', '.join(sorted(row))}"
-            )
+            raise ValueError(f"dataset '{name}' has no column '{field}'; its columns are {', '.join(sorted(row))}")
         yield True, row[field]

@@ -29,9 +29,7 @@ def train_tokenizer(sources: Sequence[TextSource], vocab_size: int, path: Path |
         ImportError: if the package `tokenizers` is missing.
     """
     if vocab_size < _MIN_VOCAB_SIZE:
-        raise ValueError(
-            f"vocab_size = {vocab_size}; a byte-level vocabulary needs at least {_MIN_VOCAB_SIZE} tokens"
-        )
+        raise ValueError(f"vocab_size = {vocab_size}; a byte-level vocabulary needs at least {_MIN_VOCAB_SIZE} tokens")
     check_vocab_size(vocab_size)
     library = _library()
     byte_level = library.pre_tokenizers.ByteLevel
@@ -67,9 +65,7 @@ def load_tokenizer(path: Path | str) -> Any:
         ) from error
     check_vocab_size(tokenizer.get_vocab_size())
     if tokenizer.token_to_id(BOS) is None:
-        raise ValueError(
-            f"the tokenizer {path} has no token '{BOS}'; make one with train_tokenizer(..., path=...)"
-        )
+        raise ValueError(f"the tokenizer {path} has no token '{BOS}'; make one with train_tokenizer(..., path=...)")
     return _without_special_text(tokenizer)
 
 
@@ -80,9 +76,7 @@ def check_vocab_size(vocab_size: int) -> None:
         ValueError: if `vocab_size` is above 65536.
     """
     if vocab_size > MAX_VOCAB_SIZE:
-        raise ValueError(
-            f"vocab_size = {vocab_size}; stored as uint16, tokens can be at most {MAX_VOCAB_SIZE}"
-        )
+        raise ValueError(f"vocab_size = {vocab_size}; stored as uint16, tokens can be at most {MAX_VOCAB_SIZE}")
 
 
 def _library() -> Any:
