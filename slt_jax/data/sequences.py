@@ -101,8 +101,9 @@ class TriggerBatch(NamedTuple):
 class TriggerBigrams:
     """Global bigrams with per-sequence triggers.
 
-    A sequence draws `num_triggers` distinct trigger tokens and an output for each, uniformly; after trigger
-    q_k comes o_k, after any other token a draw from the global bigram row.
+    A sequence draws `num_triggers` distinct trigger tokens, uniformly, and for each an output from the other tokens;
+    after trigger q_k comes o_k, after any other token a draw from the global bigram row. An output is never a trigger:
+    else sequences run in circles, and counting tokens would be worth more than the bigrams.
 
     Attributes:
         vocab_size: number of tokens.
@@ -118,8 +119,8 @@ class TriggerBigrams:
 
     def __post_init__(self) -> None:
         _at_least(self, vocab_size=2, context=2, num_triggers=0)
-        if self.num_triggers > self.vocab_size:
-            raise ValueError(f"num_triggers = {self.num_triggers}; it must not exceed vocab_size = {self.vocab_size}")
+        if self.num_triggers >= self.vocab_size:
+            raise ValueError(f"num_triggers = {self.num_triggers}; it must be below vocab_size = {self.vocab_size}")
         if self.concentration <= 0:
             raise ValueError(f"concentration = {self.concentration}; it must be positive")
 
@@ -133,9 +134,10 @@ class TriggerBigrams:
     def sequences(self, key: PRNGKey, table: TriggerTable, count: int) -> TriggerBatch:
         """`count` fresh sequences with their triggers and outputs."""
         trigger_key, output_key, start_key, walk_key = jax.random.split(key, 4)
-        order = jax.random.uniform(trigger_key, (count, self.vocab_size))
-        triggers = jax.lax.top_k(order, self.num_triggers)[1]  # distinct
-        outputs = jax.random.randint(output_key, (count, self.num_triggers), 0, self.vocab_size)
+        order = jnp.argsort(jax.random.uniform(trigger_key, (count, self.vocab_size)), axis=1)
+        triggers, others = order[:, : self.num_triggers], order[:, self.num_triggers :]
+        places = jax.random.randint(output_key, triggers.shape, 0, others.shape[1])
+        outputs = jnp.take_along_axis(others, places, axis=1)
         start = jax.random.categorical(start_key, jnp.log(table.start), shape=(count,))
         certain = jnp.log(jax.nn.one_hot(outputs, self.vocab_size))
         logits = jnp.broadcast_to(jnp.log(table.bigram), (count, self.vocab_size, self.vocab_size))
@@ -143,26 +145,26 @@ class TriggerBigrams:
         return TriggerBatch(_walk(walk_key, logits, start, self.context), triggers, outputs)
 
     def bigram_losses(self, batch: TriggerBatch, table: TriggerTable) -> Float[Array, "batch _"]:
-        """Losses of the best predictor that sees the current token alone.
+        """Losses of a predictor that knows the language and the current token, and nothing of the sequence.
 
-        Any token is a trigger of a sequence with probability p = K/V, and is then followed by a uniform
-        token: P(next | current) = (1 - p) bigram + p/V.
+        With p = K/V the share of tokens that are triggers of a sequence, and a trigger followed by any other token:
+        P(next | current) = (1 - p) bigram + p [next ≠ current] / (V - 1).
         """
         chance = self.num_triggers / self.vocab_size
-        mixed = (1 - chance) * table.bigram + chance / self.vocab_size
+        elsewhere = (1 - jnp.eye(self.vocab_size)) / (self.vocab_size - 1)
+        mixed = (1 - chance) * table.bigram + chance * elsewhere
         return -jnp.log(mixed[batch.tokens[:, :-1], batch.tokens[:, 1:]])
 
     def induction_losses(self, batch: TriggerBatch, table: TriggerTable) -> Float[Array, "batch _"]:
-        """Losses of an oracle that knows which tokens are triggers and copies their output once it has been
-        seen.
+        """Losses of an oracle that knows which tokens are triggers, and copies an output once it has been seen.
 
-        A lower bound: 0 after a trigger that has occurred before, log V at its first occurrence, the bigram
+        A lower bound: 0 after a trigger that has occurred before, log(V - K) at its first occurrence, the bigram
         elsewhere.
         """
         current, following = batch.tokens[:, :-1], batch.tokens[:, 1:]
         is_trigger = (current[..., None] == batch.triggers[:, None, :]).any(axis=-1)
         earlier = jnp.tril(current[:, :, None] == current[:, None, :], k=-1).any(axis=-1)
-        first = jnp.log(float(self.vocab_size))
+        first = jnp.log(float(self.vocab_size - self.num_triggers))
         return jnp.where(is_trigger, jnp.where(earlier, 0.0, first), -jnp.log(table.bigram[current, following]))
 
 
