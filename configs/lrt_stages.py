@@ -121,4 +121,9 @@ def demo() -> LRTStages:
     )  # fmt: skip
 
 
-CONFIGS: dict[str, Callable[[], LRTStages]] = {"demo": demo, "compressed": compressed, "cpu": cpu, "paper": paper}
+CONFIGS: dict[str, Callable[[], LRTStages]] = {
+    "demo": demo,
+    "compressed": compressed,
+    "cpu": cpu,
+    "paper": paper,
+}

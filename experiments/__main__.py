@@ -1,8 +1,8 @@
 """The command line: list, run, report. It parses and calls; everything else is imported when it is needed.
 
-    python -m experiments                                    what there is
-    python -m experiments NAME --config CONFIG [--field ...] run, or continue where it stopped
-    python -m experiments report FOLDER                      figures and report again, from what is stored
+python -m experiments                                    what there is
+python -m experiments NAME --config CONFIG [--field ...] run, or continue where it stopped
+python -m experiments report FOLDER                      figures and report again, from what is stored
 """
 
 import os

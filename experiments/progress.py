@@ -10,7 +10,15 @@ __all__ = ["progress_bar"]
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Yield `update(completed, note)`; the bar shows what is done, steps per second, remaining time and the note."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> str:
@@ -22,4 +30,8 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
-        yield lambda completed, note="": bar.update(task, completed=completed, note=note)
+
+        def update(completed: int, note: str = "") -> None:
+            bar.update(task, completed=completed, note=note)
+
+        yield update

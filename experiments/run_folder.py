@@ -56,7 +56,9 @@ class RunFolder:
         if stored.exists():
             found = _read_json(stored)
             if (found.get("experiment"), found.get("config")) != (experiment, fields):
-                raise UserError(f"run folder {path} holds another run ({found.get('experiment')}); give another --folder")
+                raise UserError(
+                    f"run folder {path} holds another run ({found.get('experiment')}); give another --folder"
+                )
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not a run folder; give another --folder or move it away")
         else:
@@ -93,7 +95,7 @@ class RunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(path.name + ".partial")
             with partial.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, allow_pickle=False, **arrays)
             os.replace(partial, path)
         try:
             with np.load(path, allow_pickle=False) as stored:

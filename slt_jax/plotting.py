@@ -1,5 +1,6 @@
 """One function per kind of figure: arrays in, drawn on the `matplotlib` Axes that is given, nothing returned."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,22 @@ STAGE_COLORS = ("#dfe8f2", "#fdf0dc", "#e4f1e1", "#f3e3ee", "#ece9e4", "#e0f0f0"
 
 def shade_stages(ax: "Axes", boundaries: Sequence[float], labels: Sequence[str] = ()) -> None:
     """Shade the spans between consecutive `boundaries` (in the units of the x axis), labelled along the top."""
-    spans = list(zip(boundaries[:-1], boundaries[1:], strict=True))
+    spans = list(itertools.pairwise(boundaries))
     logarithmic = ax.get_xscale() == "log"
     for index, (left, right) in enumerate(spans):
         ax.axvspan(left, right, color=STAGE_COLORS[index % len(STAGE_COLORS)], zorder=0, linewidth=0)
         if index < len(labels):
             low = max(left, ax.get_xlim()[0]) if logarithmic else left
             middle = np.sqrt(low * right) if logarithmic else (low + right) / 2
-            ax.text(middle, 1.01, labels[index], transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
+            ax.text(
+                middle,
+                1.01,
+                labels[index],
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                fontsize=8,
+            )
 
 
 def plot_development(
@@ -56,7 +65,14 @@ def plot_development(
     ax.tick_params(axis="y", colors=LOSS_COLOR)
     other = ax.twinx()
     other.errorbar(
-        llc_steps, llc, yerr=2 * llc_std_error, color=LLC_COLOR, marker="o", markersize=4, linewidth=1.5, capsize=2
+        llc_steps,
+        llc,
+        yerr=2 * llc_std_error,
+        color=LLC_COLOR,
+        marker="o",
+        markersize=4,
+        linewidth=1.5,
+        capsize=2,
     )
     if llc_reference is not None:
         other.plot(*llc_reference, color=LLC_COLOR, linestyle=":", linewidth=1, label="authors' LLC")

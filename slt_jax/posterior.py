@@ -169,7 +169,7 @@ class _TakeLeaves:
             if not found:
                 known = ", ".join(matching_paths(tree, ("*",)))
                 raise ValueError(f"restriction pattern '{pattern}' matches no parameter; there are: {known}")
-            selected |= {path: None if self.axes is None else self.axes[position] for path in found}
+            selected |= dict.fromkeys(found, None if self.axes is None else self.axes[position])
         return selected
 
     def __call__(self, *args: Any) -> dict[str, Array]:

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import jax
 
-__all__ = ["Array", "Batch", "LossFn", "Observable", "Params", "PRNGKey", "Scalar"]
+__all__ = ["Array", "Batch", "LossFn", "Observable", "PRNGKey", "Params", "Scalar"]
 
 Array: TypeAlias = jax.Array
 PRNGKey: TypeAlias = jax.Array
-Scalar: TypeAlias = float | jax.Array
+Scalar: TypeAlias = int | float | jax.Array
 
 Params: TypeAlias = Any
 """A pytree of floating-point arrays."""

@@ -56,9 +56,7 @@ def test_shortformer_positions_leave_values_untouched():
                 "qkv_bias": attention["qkv_bias"].at[:2].set(0.0),
             }
             tree[block] = tree[block] | {"attention": blind}
-    np.testing.assert_array_equal(
-        model.apply({"params": moved}, tokens), model.apply({"params": params}, tokens)
-    )
+    np.testing.assert_array_equal(model.apply({"params": moved}, tokens), model.apply({"params": params}, tokens))
 
 
 def test_learned_positions_reach_the_values():
@@ -99,9 +97,7 @@ def test_attention_by_hand_in_one_layer():
         )
         scores = jnp.where(jnp.tril(jnp.ones((12, 12), bool)), q @ k.T / 8**0.5, -jnp.inf)
         pattern = jax.nn.softmax(scores)
-        np.testing.assert_allclose(
-            lm.attention_patterns(model, params, tokens)[0, 0, head], pattern, atol=1e-5
-        )
+        np.testing.assert_allclose(lm.attention_patterns(model, params, tokens)[0, 0, head], pattern, atol=1e-5)
         total = total + pattern @ v @ attention["out"][head]
     logits = norm(total, params["final_norm"]) @ params["unembedding"] + params["unembedding_bias"][None]
     np.testing.assert_allclose(model.apply({"params": params}, tokens)[0], logits, rtol=1e-3, atol=1e-4)
@@ -117,9 +113,7 @@ def test_attention_patterns_are_causal_distributions(model):
 def test_loss_is_the_cross_entropy_of_the_next_token(model):
     params, tokens = random_params(model), tokens_for(model)
     log_probs = np.asarray(jax.nn.log_softmax(model.apply({"params": params}, tokens)))
-    expected = [
-        [-log_probs[i, t, tokens[i, t + 1]] for t in range(model.context - 1)] for i in range(len(tokens))
-    ]
+    expected = [[-log_probs[i, t, tokens[i, t + 1]] for t in range(model.context - 1)] for i in range(len(tokens))]
     np.testing.assert_allclose(lm.token_losses(model, params, tokens), expected, rtol=1e-4, atol=1e-5)
     losses = lm.next_token_loss(model)(params, {"tokens": tokens})
     np.testing.assert_allclose(losses, np.mean(expected, axis=1), rtol=1e-4)

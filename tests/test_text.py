@@ -73,9 +73,7 @@ def test_a_text_that_is_not_utf8(tmp_path, monkeypatch, content, position):
     monkeypatch.setattr("slt_jax.data.text._READ_CHARS", 5)
     (tmp_path / "latin.txt").write_bytes(content)
     (source,) = text_sources(tmp_path / "latin.txt")
-    with pytest.raises(
-        ValueError, match=rf"latin\.txt is not UTF-8 \(byte 0x.. at position {position}\); convert it"
-    ):
+    with pytest.raises(ValueError, match=rf"latin\.txt is not UTF-8 \(byte 0x.. at position {position}\); convert it"):
         list(source.documents())
 
 
@@ -213,9 +211,7 @@ def test_windows_are_distinct_and_repeatable(corpus):
 
 def test_a_corpus_too_small_for_the_context(corpus):
     tokens = corpus.tokens("held_out")
-    with pytest.raises(
-        ValueError, match=r"the corpus has \d+ tokens, too few for one sequence of context = 100000"
-    ):
+    with pytest.raises(ValueError, match=r"the corpus has \d+ tokens, too few for one sequence of context = 100000"):
         windows(tokens, 100_000, 1)
     with pytest.raises(ValueError, match="too few for one sequence"):
         TokenBatches(100_000, 2)(jax.random.key(0), 0, jnp.asarray(tokens))

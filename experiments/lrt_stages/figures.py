@@ -25,9 +25,7 @@ def _development(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    plot_development(
-        ax, at.step.values, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values
-    )
+    plot_development(ax, at.step.values, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values)
     caption = f"Seed {seed}: test loss and local learning coefficient over training."
     return save_figure(folder, f"development_seed_{seed}", figure, caption)
 
@@ -40,14 +38,19 @@ def _behaviour(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
     per_token = {str(k + 1): at.loss_token.values[:, k] for k in range(at.loss_token.shape[1])}
     plot_curves(axes[0, 0], steps, per_token, ylabel="loss", colormap="viridis", legend_title="example")
     plot_curves(axes[0, 1], steps, {"score": at.icl_score.values}, ylabel="ICL score (loss₈ - loss₁)")
-    distances = {"mean squared prediction": at.zero_prediction.values, "distance to ridge": at.distance_to_ridge.values}
+    distances = {
+        "mean squared prediction": at.zero_prediction.values,
+        "distance to ridge": at.distance_to_ridge.values,
+    }
     plot_curves(axes[1, 0], steps, distances, ylabel="squared prediction units")
     axes[1, 0].set_yscale("log")
     names = [str(name) for name in at.data_vars if str(name).startswith("collapse.")]
     shares = {name.removeprefix("collapse."): at[name].values for name in sorted(names)}
     plot_curves(axes[1, 1], steps, shares, ylabel="share of LayerNorm weights below 0.1")
     for ax, title in zip(
-        np.ravel(axes), ("Loss per example", "In-context learning", "Predictions", "LayerNorm collapse"), strict=True
+        np.ravel(axes),
+        ("Loss per example", "In-context learning", "Predictions", "LayerNorm collapse"),
+        strict=True,
     ):
         ax.set_title(title, fontsize=10)
     return save_figure(folder, f"behaviour_seed_{seed}", figure, f"Seed {seed}: behaviour and structure over training.")

@@ -46,8 +46,10 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
     for seed in results.seed.values:
         at = results.sel(seed=seed)
         for step in results.checkpoint.values:
-            row = {"seed": int(seed), "step": int(step)}
-            row |= {name: float(at[name].sel(checkpoint=step)) for name in ("llc", "llc_std_error", "llc_rhat", "llc_drift")}
+            row: dict[str, float] = {"seed": int(seed), "step": int(step)}
+            row |= {
+                name: float(at[name].sel(checkpoint=step)) for name in ("llc", "llc_std_error", "llc_rhat", "llc_drift")
+            }
             names = ("loss", "icl_score", "zero_prediction", "distance_to_ridge")
             row |= {name: float(at[name].sel(step=step)) for name in names}
             rows.append(row)
@@ -92,7 +94,16 @@ def _story(results: xarray.Dataset) -> list[str]:
 
 
 def _table(results: xarray.Dataset) -> Table:
-    head = ["step", "loss", "ICL score", "zero prediction", "distance to ridge", "final norm collapsed", "LLC", "± s.e."]
+    head = [
+        "step",
+        "loss",
+        "ICL score",
+        "zero prediction",
+        "distance to ridge",
+        "final norm collapsed",
+        "LLC",
+        "± s.e.",
+    ]
     rows = []
     for seed in results.seed.values:
         at = results.sel(seed=seed)

@@ -153,12 +153,10 @@ def estimate_llc(
     batch_size = None if batch_size is None or batch_size >= n else batch_size
     posterior = LocalPosterior(loss_fn, data, params, default_nbeta(n) if nbeta is None else nbeta, localization)
     calibration_key, sampling_key = jax.random.split(key)
-    if calibration is None and (step_size is None or num_burnin is None):
-        calibration = calibrate(calibration_key, posterior, batch_size=batch_size)
-    if step_size is None:
-        step_size = calibration.step_size
-    if num_burnin is None:
-        num_burnin = min(calibration.num_burnin, num_draws)
+    if step_size is None or num_burnin is None:
+        calibration = calibration or calibrate(calibration_key, posterior, batch_size=batch_size)
+        step_size = calibration.step_size if step_size is None else step_size
+        num_burnin = min(calibration.num_burnin, num_draws) if num_burnin is None else num_burnin
     samples = sample(
         sampling_key,
         posterior,

@@ -56,9 +56,7 @@ class Attention(nn.Module):
         out_bias = self.param("out_bias", nn.initializers.zeros, (E,))
 
         # Flat (batch * position) rows: one matrix product is faster on CPU than a batched one.
-        q_k = _flat_dot(queries_and_keys, qkv[:, :2].reshape(E, -1), bias[:2].reshape(1, -1)).reshape(
-            B, T, 2, H, D
-        )
+        q_k = _flat_dot(queries_and_keys, qkv[:, :2].reshape(E, -1), bias[:2].reshape(1, -1)).reshape(B, T, 2, H, D)
         v = _flat_dot(values, qkv[:, 2].reshape(E, -1), bias[2].reshape(1, -1)).reshape(B, T, H, D)
         scores = jnp.einsum("bqhd,bkhd->bhqk", q_k[:, :, 0], q_k[:, :, 1]) / D**0.5
         causal = jnp.tril(jnp.ones((T, T), bool))[None, None]
@@ -149,9 +147,7 @@ class LanguageModel(nn.Module):
         if not 1 <= self.num_layers <= 4:
             raise ValueError(f"num_layers = {self.num_layers}; it must be 1, 2, 3 or 4")
         if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim = {self.embed_dim} must be a multiple of num_heads = {self.num_heads}"
-            )
+            raise ValueError(f"embed_dim = {self.embed_dim} must be a multiple of num_heads = {self.num_heads}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions = '{self.positions}'; it must be one of {POSITIONS}")
         if length > self.context:
@@ -172,9 +168,7 @@ def init(key: PRNGKey, model: LanguageModel) -> Params:
     return jax.jit(model.init)(key, tokens)["params"]
 
 
-def token_losses(
-    model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]
-) -> Float[Array, "batch _"]:
+def token_losses(model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]) -> Float[Array, "batch _"]:
     """Loss of predicting each token after the first, in nats, `(batch, context - 1)`."""
     logits: Array = model.apply({"params": params}, tokens)  # type: ignore[assignment]
     logits = logits[:, :-1]

@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from slt_jax.models.layers import attention_pattern, causal_attention, layer_norm
 from slt_jax.typing import Array, Batch, LossFn, Params
 
 __all__ = ["RegressionTransformer", "predictions", "squared_error_loss", "tokens"]
-
-NORM_EPSILON = 1e-5
 
 
 def _uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
@@ -37,12 +36,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (width,))
-        bias = self.param("bias", nn.initializers.zeros, (width,))
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON)
-        shape = (1,) * (x.ndim - 1) + (width,)
-        return normed * scale.reshape(shape) + bias.reshape(shape)
+        return layer_norm(x, scale, self.param("bias", nn.initializers.zeros, (width,)))
 
 
 class Attention(nn.Module):
@@ -59,13 +53,11 @@ class Attention(nn.Module):
         qkv = self.param("qkv", init, (width, 3, self.num_heads, head_size))
         out = self.param("out", init, (self.num_heads, head_size, width))
         projected = (x @ qkv.reshape(width, 3 * width)).reshape(-1, self.num_positions, 3, self.num_heads, head_size)
-        query, key, value = projected[:, :, 0], projected[:, :, 1], projected[:, :, 2]
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * head_size**-0.5
-        causal = jnp.tril(jnp.ones((1, 1, self.num_positions, self.num_positions), bool))
-        pattern = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
-        self.sow("intermediates", "pattern", pattern)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", pattern, value)
-        return mixed.reshape(x.shape) @ out.reshape(width, width)
+        query, key, value = jnp.moveaxis(projected, (2, 3), (0, 2))  # (3, batch, head, position, size)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "pattern", attention_pattern(query, key))
+        mixed = causal_attention(query, key, value)
+        return jnp.moveaxis(mixed, 1, 2).reshape(x.shape) @ out.reshape(width, width)
 
 
 class Perceptron(nn.Module):
@@ -142,7 +134,8 @@ def tokens(batch: Batch) -> Float[Array, "batch position token"]:
 
 def predictions(model: RegressionTransformer, params: Params, batch: Batch) -> Float[Array, "batch example"]:
     """Predicted y_k given the k - 1 pairs before it and x_k, shape `(batch, K)`."""
-    return model.apply({"params": params}, tokens(batch))[:, ::2, 0]
+    outputs = model.apply({"params": params}, tokens(batch))
+    return jnp.asarray(outputs)[:, ::2, 0]
 
 
 @lru_cache

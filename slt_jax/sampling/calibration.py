@@ -65,9 +65,13 @@ def calibrate(
     check_posterior(posterior)
     count = min(posterior.n, max_examples)
     chunk = count if batch_size is None else min(batch_size, count)
-    top = float(top_curvature(key, posterior, num_chunks=max(1, count // chunk), chunk=chunk, num_iterations=num_iterations))
+    top = float(
+        top_curvature(key, posterior, num_chunks=max(1, count // chunk), chunk=chunk, num_iterations=num_iterations)
+    )
     if not math.isfinite(top):
-        raise ValueError("the Hessian of the loss at center is not finite; check that loss_fn is smooth and finite at w*")
+        raise ValueError(
+            "the Hessian of the loss at center is not finite; check that loss_fn is smooth and finite at w*"
+        )
     localization = float(posterior.localization)
     stiffest = max(top, 0.0) + localization
     if stiffest == 0:

@@ -82,7 +82,7 @@ def run(
     observables = observables or {}
 
     def step(_: Array, carry: tuple[ChainState, StepInfo]) -> tuple[ChainState, StepInfo]:
-        chain, _ = carry
+        chain = carry[0]
         count = chain.step + 1
         key = jax.random.fold_in(chain.key, count)
         state, info = kernel.step(key, chain.kernel_state, posterior, step_size, metric)

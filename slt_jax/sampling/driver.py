@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chai
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.sampling.storage import fingerprint, load_state, save_state
 from slt_jax.trees import num_parameters
-from slt_jax.typing import Observable, PRNGKey
+from slt_jax.typing import Observable, PRNGKey, Scalar
 
 __all__ = ["ChainSettings", "Samples", "sample", "sample_chains", "sample_restrictions"]
 
@@ -91,7 +91,7 @@ def sample(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
-    baseline: Literal["paired", "full"] | float = "paired",
+    baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
     layout: Layout | None = None,
@@ -120,10 +120,7 @@ def sample(
         ValueError: on settings out of range or a posterior that cannot be sampled; one sentence says which.
     """
     _check_counts(num_chains=num_chains, num_draws=num_draws, thinning=thinning)
-    settings = ChainSettings(
-        *(jnp.broadcast_to(jnp.asarray(value, jnp.float32), (num_chains,)) for value in
-          (step_size, posterior.nbeta, posterior.localization))
-    )  # fmt: skip
+    settings = _uniform_settings(num_chains, step_size, posterior)
     return sample_chains(
         key, posterior, kernel, settings, num_draws=num_draws, num_burnin=num_burnin, thinning=thinning, metric=metric,
         observables=observables, baseline=baseline, progress=progress, state_path=state_path, layout=layout,
@@ -154,13 +151,20 @@ def sample_restrictions(
     """
     count = jax.tree.leaves(restrictions)[0].shape[0]
     total = count * num_chains
-    settings = ChainSettings(
-        *(jnp.broadcast_to(jnp.asarray(value, jnp.float32), (total,)) for value in
-          (step_size, posterior.nbeta, posterior.localization)),
-        jax.tree.map(lambda leaf: jnp.repeat(leaf, num_chains, axis=0), restrictions),
-    )  # fmt: skip
+    settings = _uniform_settings(total, step_size, posterior)._replace(
+        restriction=jax.tree.map(lambda leaf: jnp.repeat(leaf, num_chains, axis=0), restrictions)
+    )
     samples = sample_chains(key, posterior, kernel, settings, **options)
     return [_select_chains(samples, slice(i * num_chains, (i + 1) * num_chains)) for i in range(count)]
+
+
+def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) -> ChainSettings:
+    """The same settings for `count` chains."""
+
+    def spread(value: Scalar) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (count,))
+
+    return ChainSettings(spread(step_size), spread(posterior.nbeta), spread(posterior.localization))
 
 
 def _select_chains(samples: Samples, chains: slice) -> Samples:
@@ -181,7 +185,7 @@ def sample_chains(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
-    baseline: Literal["paired", "full"] | float = "paired",
+    baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
     layout: Layout | None = None,
@@ -339,7 +343,12 @@ def _stored(chains: ChainState, pieces: dict[str, list], done: dict[str, int]) -
 
 
 def _restore(
-    path: Path, chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, identity: str | None
+    path: Path,
+    chains: ChainState,
+    settings: ChainSettings,
+    shared: Any,
+    program: _Program,
+    identity: str | None,
 ) -> tuple[ChainState, dict[str, list], dict[str, int]]:
     counts = (jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32))
     trace = jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
@@ -406,9 +415,22 @@ def _progress_bar(show: bool, total: int) -> Iterator[Any]:
         yield lambda steps: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("sampling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sampling", total=total)
         yield lambda steps: bar.advance(task, steps)

@@ -143,7 +143,12 @@ def _step_sgld(
 
 
 def _langevin_move(
-    key: PRNGKey, params: Params, force: Params, langevin_step: Scalar, scale: Params | None, metric: Metric | None
+    key: PRNGKey,
+    params: Params,
+    force: Params,
+    langevin_step: Scalar,
+    scale: Params | None,
+    metric: Metric | None,
 ) -> Params:
     diffusion = diffusions.overdamped_langevin()
     if scale is None and metric is None:

@@ -36,9 +36,9 @@ class Preconditioner(NamedTuple):
 
 
 class MomentState(NamedTuple):
-    """Running moments of the loss gradient; `count` is the number of updates t."""
+    """Running moments of the loss gradient; `updates` is their number t."""
 
-    count: Array
+    updates: Array
     first: Params | None
     second: Params
 
@@ -96,7 +96,7 @@ def _init_moments(params: Params, *, momentum: bool) -> MomentState:
 def _update_moments(
     first_decay: float | None, second_decay: float, stabilizer: float, gradient: Params, state: MomentState
 ) -> tuple[Params, Params, MomentState]:
-    count = state.count + 1
+    count = state.updates + 1
     second = jax.tree.map(lambda v, g: second_decay * v + (1 - second_decay) * g**2, state.second, gradient)
     correction = 1 - second_decay ** count.astype(jnp.float32)
     scale = jax.tree.map(lambda v: 1 / (jnp.sqrt(v / correction) + stabilizer), second)

@@ -39,7 +39,7 @@ def save_state(path: Path, tree: Any, fingerprint: str) -> None:
     partial = path.with_name(path.name + ".partial")
     leaves = {f"leaf_{i}": _to_numpy(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
     with partial.open("wb") as file:
-        np.savez(file, fingerprint=np.asarray(fingerprint), **leaves)
+        np.savez(file, allow_pickle=False, fingerprint=np.asarray(fingerprint), **leaves)
     os.replace(partial, path)
 
 

@@ -12,7 +12,15 @@ import optax
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey
 
-__all__ = ["BatchFn", "TrainState", "checkpoint_steps", "init_train_state", "train", "train_steps", "triangle_schedule"]
+__all__ = [
+    "BatchFn",
+    "TrainState",
+    "checkpoint_steps",
+    "init_train_state",
+    "train",
+    "train_steps",
+    "triangle_schedule",
+]
 
 BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
 """`(key, step, data) -> batch`: pure; `key` is already folded with the step, `data` is whatever `train` was given."""
@@ -33,7 +41,9 @@ def checkpoint_steps(num_steps: int, num_log: int, num_linear: int) -> list[int]
         ValueError: if `num_steps` is below 1 or a count is negative.
     """
     if num_steps < 1 or num_log < 0 or num_linear < 0:
-        raise ValueError(f"num_steps = {num_steps}, num_log = {num_log}, num_linear = {num_linear}; need >= 1, >= 0, >= 0")
+        raise ValueError(
+            f"num_steps = {num_steps}, num_log = {num_log}, num_linear = {num_linear}; need >= 1, >= 0, >= 0"
+        )
     logarithmic = np.geomspace(1, num_steps, num_log).astype(int)
     linear = np.linspace(0, num_steps, num_linear).astype(int)
     return sorted({int(step) for step in (*logarithmic, *linear)} | {num_steps})
@@ -122,7 +132,9 @@ def train(
                 key, state, data, count, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update
             )
             if not np.isfinite(loss):
-                raise FloatingPointError(f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate")
+                raise FloatingPointError(
+                    f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate"
+                )
             on_progress(int(state.step), float(loss))
             if int(state.step) == target:
                 store.save(target, state.params, state)

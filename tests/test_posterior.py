@@ -1,0 +1,95 @@
+"""The local posterior, restrictions, and what is refused with one clear sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slt_jax.posterior import (
+    LocalPosterior,
+    by_path,
+    by_slice,
+    check_posterior,
+    default_nbeta,
+    example_losses,
+    minibatch_loss,
+    restrict,
+)
+
+
+def quadratic(params, batch):
+    return batch["x"] @ params["heads"]["kernel"].sum(axis=(0, 1)) + jnp.sum(params["bias"] ** 2)
+
+
+def make_posterior(n=7, **changes):
+    center = {"heads": {"kernel": jnp.arange(24.0).reshape(2, 4, 3)}, "bias": jnp.ones(2)}
+    settings = {"data": {"x": jax.random.normal(jax.random.key(0), (n, 3))}, "center": center, "nbeta": 5.0}
+    return LocalPosterior(**{"loss_fn": quadratic, "localization": 1.0, **settings, **changes})
+
+
+def test_default_nbeta():
+    assert default_nbeta(1000) == pytest.approx(1000 / np.log(1000))
+    with pytest.raises(ValueError, match="n = 1 examples"):
+        default_nbeta(1)
+
+
+@pytest.mark.parametrize("chunk_size", [2, 3, 7, 100])
+def test_example_losses_do_not_depend_on_the_chunks(chunk_size):
+    posterior = make_posterior()
+    expected = posterior.losses(posterior.center, posterior.data)
+    np.testing.assert_allclose(example_losses(posterior, posterior.center, chunk_size), expected, rtol=1e-6)
+    np.testing.assert_allclose(minibatch_loss(posterior, posterior.center, None), expected.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("restriction", [by_path("bias"), by_path("*"), by_slice({"heads/*": 1}, 2)])
+def test_restriction_puts_back_what_it_took(restriction):
+    posterior = make_posterior()
+    restricted = restrict(posterior, restriction)
+    assert jax.tree.structure(restricted.full_params(restricted.center)) == jax.tree.structure(posterior.center)
+    jax.tree.map(np.testing.assert_array_equal, restricted.full_params(restricted.center), posterior.center)
+
+
+def test_slices_are_a_vmap_axis_and_change_only_their_slice():
+    posterior = make_posterior()
+
+    def moved(index):
+        restricted = restrict(posterior, by_slice({"heads/kernel": 1}, index))
+        return restricted.full_params(jax.tree.map(lambda leaf: leaf + 100.0, restricted.center))["heads"]["kernel"]
+
+    kernels = jax.vmap(moved)(jnp.arange(4))
+    for index in range(4):
+        difference = np.asarray(kernels[index] - posterior.center["heads"]["kernel"])
+        expected = np.zeros((2, 4, 3))
+        expected[:, index] = 100.0
+        np.testing.assert_array_equal(difference, expected)
+
+
+@pytest.mark.parametrize(
+    ("restriction", "message"),
+    [
+        (by_path("nothing/*"), "matches no parameter; there are: bias, heads/kernel"),
+        (by_path(), "takes no parameters"),
+        (by_slice({"heads/kernel": 1}, 4), "outside 0..3"),
+    ],
+)
+def test_useless_restrictions_are_refused(restriction, message):
+    with pytest.raises(ValueError, match=message):
+        restrict(make_posterior(), restriction)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_fn": lambda p, b: jnp.mean(quadratic(p, b))}, "one loss per example"),
+        ({"data": {"x": jnp.ones((3, 3)), "y": jnp.ones(4)}}, "unequal leading axes"),
+        ({"data": {"x": jnp.ones((0, 3))}}, "n = 0"),
+        ({"data": {}}, "no arrays"),
+        ({"nbeta": 0.0}, "nbeta = 0.0"),
+        ({"nbeta": float("nan")}, "nbeta = nan"),
+        ({"localization": -1.0}, "localization = -1.0"),
+        ({"center": {"heads": {"kernel": jnp.ones((2, 4, 3), int)}, "bias": jnp.ones(2)}}, "floating-point"),
+    ],
+)
+def test_bad_posteriors_are_refused_in_one_sentence(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check_posterior(make_posterior(**changes))
