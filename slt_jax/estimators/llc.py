@@ -130,7 +130,10 @@ def estimate_llc(
     calibration: Calibration | None = None,
     progress: bool = False,
 ) -> LLCEstimate:
-    """The LLC of `loss_fn` at `params`: calibrates the step, samples by SGLD with a paired baseline, reports.
+    """The LLC of `loss_fn` at `params`: calibrates the step, samples, reports.
+
+    The sampler is SGLD in the integrator of Leimkuhler & Matthews, whose step costs no bias in Gaussian directions, with
+    a paired baseline.
 
     Args:
         key: typed PRNG key.
@@ -160,7 +163,7 @@ def estimate_llc(
     samples = sample(
         sampling_key,
         posterior,
-        sgld(batch_size),
+        sgld(batch_size, integrator="leimkuhler_matthews"),
         step_size=step_size,
         num_chains=num_chains,
         num_draws=num_draws,
