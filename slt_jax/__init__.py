@@ -36,7 +36,7 @@ _HOMES = {
     "sample_restrictions": "slt_jax.sampling.driver",
     "sgld": "slt_jax.sampling.kernels",
     "sgnht": "slt_jax.sampling.kernels",
-    "sweep": "slt_jax.sampling.sweep",
+    "sweep": "slt_jax.estimators.sweep",
 }
 _MODULES = (
     "analysis",

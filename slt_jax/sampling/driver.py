@@ -27,7 +27,7 @@ from slt_jax.sampling.storage import fingerprint, load_state, save_state
 from slt_jax.trees import num_parameters
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
-__all__ = ["ChainSettings", "Samples", "sample", "sample_chains", "sample_restrictions"]
+__all__ = ["ChainSettings", "Samples", "sample", "sample_chains", "sample_restrictions", "select_chains"]
 
 
 class ChainSettings(NamedTuple):
@@ -155,7 +155,7 @@ def sample_restrictions(
         restriction=jax.tree.map(lambda leaf: jnp.repeat(leaf, num_chains, axis=0), restrictions)
     )
     samples = sample_chains(key, posterior, kernel, settings, **options)
-    return [_select_chains(samples, slice(i * num_chains, (i + 1) * num_chains)) for i in range(count)]
+    return [select_chains(samples, slice(i * num_chains, (i + 1) * num_chains)) for i in range(count)]
 
 
 def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) -> ChainSettings:
@@ -167,7 +167,8 @@ def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) 
     return ChainSettings(spread(step_size), spread(posterior.nbeta), spread(posterior.localization))
 
 
-def _select_chains(samples: Samples, chains: slice) -> Samples:
+def select_chains(samples: Samples, chains: slice) -> Samples:
+    """What the chains in `chains` recorded, as samples of their own."""
     names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
     picked = {name: getattr(samples, name)[chains] for name in names}
     observables = {name: values[chains] for name, values in samples.observables.items()}

@@ -1,0 +1,113 @@
+"""A sweep over (step_size, nbeta, localization): how far an LLC depends on them, from one compiled program.
+
+An estimate is to be trusted where the map is level: along the step size once the discretisation no longer counts, along
+γ once it holds the chain without pulling it in. `slt_jax.plotting.plot_heat_map` draws a face of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from slt_jax.estimators.llc import LLCEstimate, llc
+from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.driver import ChainSettings, sample_chains, select_chains
+from slt_jax.sampling.kernels import Kernel
+from slt_jax.typing import PRNGKey
+
+__all__ = ["Sweep", "sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """LLC estimates on a grid; every array has axes `(step_size, nbeta, localization)`.
+
+    Attributes:
+        step_sizes, nbetas, localizations: the grid's axes.
+        estimates: object array of `LLCEstimate`.
+    """
+
+    step_sizes: np.ndarray
+    nbetas: np.ndarray
+    localizations: np.ndarray
+    estimates: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """λ̂; NaN where a chain diverged."""
+        return self._gather("mean")
+
+    @property
+    def std_error(self) -> np.ndarray:
+        """Monte Carlo standard error of `mean`."""
+        return self._gather("std_error")
+
+    @property
+    def rhat(self) -> np.ndarray:
+        """Rank-normalised split R-hat."""
+        return self._gather("rhat")
+
+    @property
+    def acceptance(self) -> np.ndarray:
+        """Mean Metropolis acceptance; NaN for a kernel without such a test."""
+        return self._gather("acceptance")
+
+    def _gather(self, name: str) -> np.ndarray:
+        values = [getattr(estimate, name) for estimate in self.estimates.ravel()]
+        return np.asarray(values, np.float64).reshape(self.estimates.shape)
+
+
+def sweep(
+    key: PRNGKey,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    *,
+    step_sizes: Sequence[float],
+    nbetas: Sequence[float] | None = None,
+    localizations: Sequence[float] | None = None,
+    num_chains: int = 2,
+    **options: Any,
+) -> Sweep:
+    """LLC at every point of a grid of settings, all chains in one program.
+
+    Args:
+        key: typed PRNG key.
+        posterior: what to sample; its nβ and γ are used where no axis is given for them.
+        kernel: as in `sample`.
+        step_sizes: in the kernel's own meaning.
+        nbetas, localizations: values of nβ and γ.
+        num_chains: chains per grid point.
+        options: as in `sample`: `num_draws`, `num_burnin`, `thinning`, `baseline`, `metric`, `progress`, ...
+
+    Raises:
+        ValueError: if an axis is empty or a value is out of range; one sentence says which.
+    """
+    axes = {
+        "step_sizes": np.asarray(step_sizes, np.float64),
+        "nbetas": np.asarray([posterior.nbeta] if nbetas is None else nbetas, np.float64),
+        "localizations": np.asarray([posterior.localization] if localizations is None else localizations, np.float64),
+    }
+    _check_axes(axes, num_chains)
+    shape = tuple(len(axis) for axis in axes.values())
+    points = np.stack(np.meshgrid(*axes.values(), indexing="ij"), axis=-1).reshape(-1, 3)
+    per_chain = jnp.asarray(np.repeat(points, num_chains, axis=0), jnp.float32)
+    settings = ChainSettings(per_chain[:, 0], per_chain[:, 1], per_chain[:, 2])
+    samples = sample_chains(key, posterior, kernel, settings, **options)
+    estimates = np.empty(len(points), object)
+    for index in range(len(points)):
+        estimate: LLCEstimate = llc(select_chains(samples, slice(index * num_chains, (index + 1) * num_chains)))
+        estimates[index] = estimate
+    return Sweep(**axes, estimates=estimates.reshape(shape))
+
+
+def _check_axes(axes: dict[str, np.ndarray], num_chains: int) -> None:
+    if num_chains < 1:
+        raise ValueError(f"num_chains = {num_chains}; it must be at least 1")
+    for name, axis in axes.items():
+        if axis.ndim != 1 or axis.size == 0:
+            raise ValueError(f"{name} has shape {axis.shape}; give a list of at least one number")
+        low = "non-negative" if name == "localizations" else "positive"
+        if not np.isfinite(axis).all() or (axis < 0).any() or (low == "positive" and (axis == 0).any()):
+            raise ValueError(f"{name} = {axis.tolist()}; every value must be a finite {low} number")
