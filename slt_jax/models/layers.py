@@ -60,29 +60,37 @@ def attention_pattern(
 
 
 @jax.custom_vjp
-def causal_attention(
-    query: Float[Array, "batch head position size"],
-    key: Float[Array, "batch head position size"],
-    value: Float[Array, "batch head position size"],
-) -> Float[Array, "batch head position size"]:
+def causal_attention(qkv: Float[Array, "batch position 3 head size"]) -> Float[Array, "batch position head size"]:
     """Values averaged by `attention_pattern(query, key)` (Vaswani et al. 2017)."""
-    return _attention_forward(query, key, value)[0]
+    return _attention_forward(qkv)[0]
 
 
-def _attention_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+def _attention_forward(qkv: Array) -> tuple[Array, tuple[Array, ...]]:
+    query, key, value = jax.lax.optimization_barrier(tuple(jnp.moveaxis(qkv, (2, 3), (0, 2))))
     pattern = jax.lax.optimization_barrier(attention_pattern(query, key))
-    return jnp.einsum("bhqk,bhkd->bhqd", pattern, value), (query, key, value, pattern)
+    mixed = jnp.moveaxis(jnp.einsum("bhqk,bhkd->bhqd", pattern, value), 1, 2)
+    return mixed, (query, key, value, pattern, mixed)
 
 
-def _attention_backward(saved: tuple[Array, Array, Array, Array], cotangent: Array) -> tuple[Array, Array, Array]:
-    query, key, value, pattern = saved
-    to_value = jnp.einsum("bhqk,bhqd->bhkd", pattern, cotangent)
+def _attention_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array]:
+    query, key, value, pattern, mixed = saved
+    # Σ_k pattern·to_pattern = Σ_d mixed·cotangent (Dao et al. 2022, appendix B): a shorter sum.
+    expected = jnp.moveaxis(jnp.sum(cotangent * mixed, axis=-1), 1, 2)[..., None]
+    cotangent = jnp.moveaxis(cotangent, 1, 2)
     to_pattern = jnp.einsum("bhqd,bhkd->bhqk", cotangent, value)
-    to_scores = pattern * (to_pattern - jnp.sum(to_pattern * pattern, axis=-1, keepdims=True))
-    to_scores = jax.lax.optimization_barrier(to_scores * query.shape[-1] ** -0.5)
+    to_scores = jax.lax.optimization_barrier(pattern * (to_pattern - expected) * query.shape[-1] ** -0.5)
     to_query = jnp.einsum("bhqk,bhkd->bhqd", to_scores, key)
-    to_key = jnp.einsum("bhqk,bhqd->bhkd", to_scores, query)
-    return to_query, to_key, to_value
+    to_key = _transposed_product(to_scores, query)
+    to_value = _transposed_product(pattern, cotangent)
+    parts = [jnp.moveaxis(part, 1, 2)[:, :, None] for part in (to_query, to_key, to_value)]
+    return (jax.lax.optimization_barrier(jnp.concatenate(parts, axis=2)),)
+
+
+def _transposed_product(matrix: Array, operand: Array) -> Array:
+    """matrixᵀ·operand over the last two axes. XLA's CPU backend is four times slower at a batch of products of this
+    form than at writing the transpose out and multiplying by it."""
+    transpose = jax.lax.optimization_barrier(jnp.swapaxes(matrix, -1, -2))
+    return jnp.einsum("bhkq,bhqd->bhkd", transpose, operand)
 
 
 causal_attention.defvjp(_attention_forward, _attention_backward)

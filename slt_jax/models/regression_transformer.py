@@ -53,11 +53,10 @@ class Attention(nn.Module):
         qkv = self.param("qkv", init, (width, 3, self.num_heads, head_size))
         out = self.param("out", init, (self.num_heads, head_size, width))
         projected = (x @ qkv.reshape(width, 3 * width)).reshape(-1, self.num_positions, 3, self.num_heads, head_size)
-        query, key, value = jnp.moveaxis(projected, (2, 3), (0, 2))  # (3, batch, head, position, size)
         if self.is_mutable_collection("intermediates"):
+            query, key, _ = jnp.moveaxis(projected, (2, 3), (0, 2))  # (3, batch, head, position, size)
             self.sow("intermediates", "pattern", attention_pattern(query, key))
-        mixed = causal_attention(query, key, value)
-        return jnp.moveaxis(mixed, 1, 2).reshape(x.shape) @ out.reshape(width, width)
+        return causal_attention(projected).reshape(x.shape) @ out.reshape(width, width)
 
 
 class Perceptron(nn.Module):
