@@ -9,7 +9,7 @@ import xarray
 
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
-from slt_jax.sampling.driver import Samples
+from slt_jax.sampling.samples import Samples
 
 __all__ = ["llc_dataset", "llc_piece"]
 

@@ -19,7 +19,7 @@ _HOMES = {
     "Metric": "slt_jax.sampling.preconditioners",
     "Preconditioner": "slt_jax.sampling.preconditioners",
     "Restriction": "slt_jax.posterior",
-    "Samples": "slt_jax.sampling.driver",
+    "Samples": "slt_jax.sampling.samples",
     "adam": "slt_jax.sampling.preconditioners",
     "by_path": "slt_jax.posterior",
     "by_slice": "slt_jax.posterior",

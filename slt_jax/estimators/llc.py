@@ -8,8 +8,9 @@ import numpy as np
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
 from slt_jax.sampling.diagnostics import drift, effective_sample_size, monte_carlo_std_error, rhat
-from slt_jax.sampling.driver import Samples, sample
+from slt_jax.sampling.driver import sample
 from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.samples import Samples
 from slt_jax.trees import leading_axis
 from slt_jax.typing import Batch, LossFn, Params, PRNGKey
 

@@ -4,9 +4,8 @@ It cuts a long run into chunks of one compiled program, shows progress, saves st
 the same bits, and spreads chains over devices.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,65 +17,17 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, example_losses, restrict
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.chains import ChainState, init_chain, run
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.kernels import Kernel
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains
 from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.samples import ChainSettings, Samples, collect, join, select_chains
 from slt_jax.sampling.storage import fingerprint, load_state, save_state
-from slt_jax.trees import num_parameters
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
-__all__ = ["ChainSettings", "Samples", "sample", "sample_chains", "sample_restrictions", "select_chains"]
-
-
-class ChainSettings(NamedTuple):
-    """What may differ from chain to chain inside one compiled program; every leaf has a leading chain axis."""
-
-    step_size: jax.Array
-    nbeta: jax.Array
-    localization: jax.Array
-    restriction: Restriction | None = None
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What chains recorded. Axes `(chain, draw)`, after burn-in, every value taken after its step.
-
-    Attributes:
-        loss: mean minibatch loss, `(chain, draw)`, in the units of the loss.
-        center_loss: the baseline L_n(w*): `(chain, draw)` on the same minibatches if `baseline` is "paired", else
-            `(chain, 1)`.
-        grad_norm: norm of the minibatch gradient of the loss, `(chain, draw)`.
-        burnin_excess: loss minus baseline during burn-in, one value a step, `(chain, num_burnin)`.
-        observables: name -> `(chain, draw, ...)`.
-        finite: `(chain,)`, false where a loss or gradient was not finite, burn-in included.
-        acceptance: `(chain,)`, mean acceptance of a Metropolis correction at the last states; NaN where the kernel has
-            no such test (SGNHT).
-        baseline: "paired", "full" or "number".
-        nbeta, localization, step_size: the settings of each chain, `(chain,)`.
-        num_parameters: how many scalars were sampled.
-        chains: the chains' final states, leading axis `chain`.
-    """
-
-    loss: np.ndarray
-    center_loss: np.ndarray
-    grad_norm: np.ndarray
-    burnin_excess: np.ndarray
-    observables: dict[str, np.ndarray]
-    finite: np.ndarray
-    acceptance: np.ndarray
-    baseline: str
-    nbeta: np.ndarray
-    localization: np.ndarray
-    step_size: np.ndarray
-    num_parameters: int
-    chains: ChainState
-
-    @property
-    def excess(self) -> np.ndarray:
-        """Loss minus baseline, `(chain, draw)`."""
-        return self.loss - self.center_loss
+__all__ = ["sample", "sample_chains", "sample_restrictions"]
 
 
 def sample(
@@ -167,14 +118,6 @@ def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) 
     return ChainSettings(spread(step_size), spread(posterior.nbeta), spread(posterior.localization))
 
 
-def select_chains(samples: Samples, chains: slice) -> Samples:
-    """What the chains in `chains` recorded, as samples of their own."""
-    names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
-    picked = {name: getattr(samples, name)[chains] for name in names}
-    observables = {name: values[chains] for name, values in samples.observables.items()}
-    return replace(samples, observables=observables, chains=jax.tree.map(lambda x: x[chains], samples.chains), **picked)
-
-
 def sample_chains(
     key: PRNGKey,
     posterior: LocalPosterior,
@@ -220,7 +163,9 @@ def sample_chains(
         identity = fingerprint(keys, settings, posterior.center, posterior.data, metric, stages, kernel.name)
     chains, burnin, draws = _advance_all(chains, settings, shared, program, stages, progress, state_path, identity)
     acceptance = _acceptance(chains, settings, shared, program)
-    return _collect(chains, burnin, draws, acceptance, settings, posterior, number, baseline)
+    return collect(
+        chains, burnin, draws, acceptance, settings, baseline if isinstance(baseline, str) else "number", number
+    )
 
 
 class _Program(NamedTuple):
@@ -323,8 +268,8 @@ def _advance_all(
     if state_path is not None and Path(state_path).exists():
         chains, pieces, done = _restore(Path(state_path), chains, settings, shared, program, identity)
     total = sum(count * thinning for count, thinning in stages.values())
-    with _progress_bar(progress, total) as advance_bar:
-        advance_bar(sum(done[name] * stages[name][1] for name in stages))
+    with progress_bar("sampling", total, show=progress) as update:
+        update(sum(done[name] * stages[name][1] for name in stages))
         for name, (count, thinning) in stages.items():
             while done[name] < count:
                 active = min(program.capacity, count - done[name])
@@ -332,14 +277,14 @@ def _advance_all(
                 chains, trace = _advance(chains, settings, shared, counts, program)
                 pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:, :active]), trace))
                 done[name] += active
-                advance_bar(active * thinning)
+                update(sum(done[name] * stages[name][1] for name in stages))
                 if state_path is not None:
                     save_state(Path(state_path), _stored(chains, pieces, done), identity or "")
     return chains, pieces["burnin"], pieces["draws"]
 
 
 def _stored(chains: ChainState, pieces: dict[str, list], done: dict[str, int]) -> Any:
-    joined = {name: _join(parts) for name, parts in pieces.items() if parts}
+    joined = {name: join(parts) for name, parts in pieces.items() if parts}
     return {"chains": chains, "done": done, "traces": joined}
 
 
@@ -367,71 +312,3 @@ def _restore(
             pieces = {name: [stored["traces"][name]] if name in names else [] for name in done}
             return jax.tree.map(jnp.asarray, stored["chains"]), pieces, done
     raise error or ValueError(f"sampling state {path} cannot be read; delete it to start again")
-
-
-def _join(parts: list) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
-
-
-def _collect(
-    chains: ChainState,
-    burnin: list,
-    draws: list,
-    acceptance: jax.Array,
-    settings: ChainSettings,
-    posterior: LocalPosterior,
-    number: float | None,
-    baseline: str | float,
-) -> Samples:
-    num_chains = len(settings.step_size)
-    trace = _join(draws)
-    constant = np.full((num_chains, 1), np.nan if number is None else number)
-    center_loss = constant if number is not None else np.asarray(trace.center_loss, np.float64)
-    early = np.zeros((num_chains, 0))
-    if burnin:
-        warmup = _join(burnin)
-        early = np.asarray(warmup.loss, np.float64)
-        early = early - (constant if number is not None else np.asarray(warmup.center_loss, np.float64))
-    sampled = jax.tree.map(lambda leaf: leaf[0], chains.kernel_state.params)
-    return Samples(
-        loss=np.asarray(trace.loss, np.float64),
-        center_loss=center_loss,
-        grad_norm=np.asarray(trace.grad_norm),
-        burnin_excess=early,
-        observables=dict(trace.observables),
-        finite=np.asarray(chains.finite),
-        acceptance=np.asarray(acceptance),
-        baseline=baseline if isinstance(baseline, str) else "number",
-        nbeta=np.asarray(settings.nbeta, np.float64),
-        localization=np.asarray(settings.localization, np.float64),
-        step_size=np.asarray(settings.step_size, np.float64),
-        num_parameters=num_parameters(sampled),
-        chains=chains,
-    )
-
-
-@contextlib.contextmanager
-def _progress_bar(show: bool, total: int) -> Iterator[Any]:
-    if not show:
-        yield lambda steps: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("sampling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sampling", total=total)
-        yield lambda steps: bar.advance(task, steps)
