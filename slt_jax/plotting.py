@@ -26,24 +26,37 @@ LLC_COLOR = "#1f5fa8"
 STAGE_COLORS = ("#dfe8f2", "#fdf0dc", "#e4f1e1", "#f3e3ee", "#ece9e4", "#e0f0f0")
 
 
-def shade_stages(ax: "Axes", boundaries: Sequence[float], labels: Sequence[str] = ()) -> None:
-    """Shade the spans between consecutive `boundaries` (in the units of the x axis), labelled along the top."""
-    spans = list(itertools.pairwise(boundaries))
+def shade_stages(
+    ax: "Axes",
+    boundaries: Sequence[float],
+    labels: Sequence[str] = (),
+    *,
+    intervals: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Shade the spans between consecutive `boundaries` (in the units of the x axis), labelled along the top.
+
+    `intervals`, one for each boundary inside, are drawn as bars along the bottom: where that boundary may be.
+    """
+    left_limit, right_limit = ax.get_xlim()
     logarithmic = ax.get_xscale() == "log"
-    for index, (left, right) in enumerate(spans):
+    if logarithmic:
+        left_limit = max(left_limit, np.finfo(float).tiny)
+    for index, (left, right) in enumerate(itertools.pairwise(boundaries)):
+        left, right = max(left, left_limit), min(right, right_limit)
+        if left >= right:
+            continue
         ax.axvspan(left, right, color=STAGE_COLORS[index % len(STAGE_COLORS)], zorder=0, linewidth=0)
         if index < len(labels):
-            low = max(left, ax.get_xlim()[0]) if logarithmic else left
-            middle = np.sqrt(low * right) if logarithmic else (low + right) / 2
+            middle = np.sqrt(left * right) if logarithmic else (left + right) / 2
             ax.text(
-                middle,
-                1.01,
-                labels[index],
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-            )
+                middle, 1.01, labels[index], transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=8
+            )  # fmt: skip
+    for low, high in intervals:
+        ax.plot(
+            [max(low, left_limit), high], [0.015, 0.015], transform=ax.get_xaxis_transform(), color="0.25", linewidth=2.5,
+            solid_capstyle="butt",
+        )  # fmt: skip
+    ax.set_xlim(left_limit, right_limit)
 
 
 def plot_development(
@@ -55,8 +68,12 @@ def plot_development(
     llc_std_error: np.ndarray,
     *,
     llc_reference: tuple[np.ndarray, np.ndarray] | None = None,
+    llc_smooth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> "Axes":
-    """Loss (left axis) and LLC with two-standard-error bars (right axis, returned) against the training step, log scale."""
+    """Loss (left axis) and LLC with two-standard-error bars (right axis, returned) against the training step, log scale.
+
+    `llc_smooth`, (steps, values), is drawn in place of the straight lines between the estimates.
+    """
     ax.set_xscale("log")
     visible = loss_steps > 0
     ax.plot(loss_steps[visible], loss[visible], color=LOSS_COLOR, linewidth=1.5)
@@ -72,8 +89,11 @@ def plot_development(
         marker="o",
         markersize=4,
         linewidth=1.5,
+        linestyle="-" if llc_smooth is None else "none",
         capsize=2,
     )
+    if llc_smooth is not None:
+        other.plot(*llc_smooth, color=LLC_COLOR, linewidth=1.5)
     if llc_reference is not None:
         other.plot(*llc_reference, color=LLC_COLOR, linestyle=":", linewidth=1, label="authors' LLC")
         other.legend(loc="lower left", fontsize=8)

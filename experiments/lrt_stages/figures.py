@@ -1,36 +1,76 @@
 """Figures of `lrt-stages`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray
 
+from experiments.lrt_stages.stages import arrows, intervals, stage_names
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
-from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces
+from slt_jax.analysis.stages import Stages
+from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces, shade_stages
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_figures"]
 
 
-def draw_figures(folder: RunFolder, results: xarray.Dataset) -> dict[str, list[FigureFile]]:
+def draw_figures(folder: RunFolder, results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, list[FigureFile]]:
     """Draw every figure; returns them by the section of the page they belong to."""
     figures: dict[str, list[FigureFile]] = {"development": [], "behaviour": [], "sampling": []}
-    for seed in results.seed.values:
+    for seed in results.seed.values.tolist():
         at = results.sel(seed=seed)
-        figures["development"].append(_development(folder, at, int(seed)))
-        figures["behaviour"].append(_behaviour(folder, at, int(seed)))
-        figures["sampling"].append(_sampling(folder, at, int(seed)))
+        figures["development"].append(_development(folder, at, seed, stages.get(seed)))
+        figures["behaviour"].append(_behaviour(folder, at, seed, stages.get(seed)))
+        figures["sampling"].append(_sampling(folder, at, seed))
     return figures
 
 
-def _development(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
+def shade(ax: "Axes", stages: Stages | None, *, labels: bool = False) -> None:
+    """Shade the stages, if there are any, behind what is drawn on `ax`."""
+    if stages is None:
+        return
+    names = [f"{name}: {arrows(stage.type)}" for name, stage in zip(stage_names(stages), stages.stages, strict=True)]
+    shade_stages(ax, stages.edges, names if labels else (), intervals=intervals(stages) if labels else ())
+
+
+def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    plot_development(ax, at.step.values, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values)
-    caption = f"Seed {seed}: test loss and local learning coefficient over training."
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(9, 6.4), height_ratios=(2.2, 1), sharex=True, layout="constrained"
+    )  # fmt: skip
+    steps = at.step.values
+    smooth = None if stages is None else (stages.curve.steps, stages.curve.mean)
+    plot_development(
+        top, steps, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values, llc_smooth=smooth
+    )  # fmt: skip
+    top.set_xlabel("")
+    predictions = {
+        "mean squared prediction (0: answers zero)": at.zero_prediction.values,
+        "mean squared distance to ridge regression": at.distance_to_ridge.values,
+    }
+    plot_curves(bottom, steps, predictions, ylabel="squared units")
+    bottom.set_yscale("log")
+    bottom.set_xlim(*_shown(at))
+    shade(top, stages, labels=True)
+    shade(bottom, stages)
+    caption = (
+        f"Seed {seed}. Top: test loss and local learning coefficient over training, the line the Gaussian process that "
+        "the stages are read from; bars along the bottom hold each boundary with 95% probability. Bottom: what the "
+        "model answers."
+    )
     return save_figure(folder, f"development_seed_{seed}", figure, caption)
 
 
-def _behaviour(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
+def _shown(at: xarray.Dataset) -> tuple[float, float]:
+    """Span of the time axis: little happens before half the first step with an LLC."""
+    return max(1.0, float(at.checkpoint.values[0]) / 2), 1.05 * float(at.step.values[-1])
+
+
+def _behaviour(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
@@ -53,6 +93,8 @@ def _behaviour(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
         strict=True,
     ):
         ax.set_title(title, fontsize=10)
+        ax.set_xlim(*_shown(at))
+        shade(ax, stages)
     return save_figure(folder, f"behaviour_seed_{seed}", figure, f"Seed {seed}: behaviour and structure over training.")
 
 

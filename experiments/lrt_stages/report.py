@@ -6,8 +6,10 @@ import numpy as np
 import xarray
 
 from experiments.lrt_stages.figures import draw_figures
+from experiments.lrt_stages.stages import PAPER_STAGES, find_stages, stage_table
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
+from slt_jax.analysis.stages import Stages
 
 __all__ = ["report"]
 
@@ -18,11 +20,13 @@ ZERO_LOSS = 4.125  # always predicting zero: D + σ²
 def report(folder: RunFolder) -> None:
     """Write figures, `summary.json` and `report.html`."""
     results = folder.read_results()
-    figures = draw_figures(folder, results)
-    folder.write_summary(summary(results))
+    stages = find_stages(results)
+    figures = draw_figures(folder, results, stages)
+    folder.write_summary(summary(results, stages))
     diverged = _diverged(results)
     sections = [
         Section("Loss and LLC", _story(results), figures=figures["development"]),
+        Section("The stages", _about_stages(), stage_table(stages)),
         Section("Checkpoint by checkpoint", table=_table(results)),
         Section("What it predicts and how it is built", figures=figures["behaviour"]),
         Section(
@@ -40,7 +44,7 @@ def report(folder: RunFolder) -> None:
     write_page(folder, f"lrt-stages, config {folder.config_name}", lead, sections, diverged)
 
 
-def summary(results: xarray.Dataset) -> dict[str, Any]:
+def summary(results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, Any]:
     """The numbers of the page's table."""
     rows = []
     for seed in results.seed.values:
@@ -53,7 +57,24 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
             names = ("loss", "icl_score", "zero_prediction", "distance_to_ridge")
             row |= {name: float(at[name].sel(step=step)) for name in names}
             rows.append(row)
-    return {"checkpoints": rows, "diverged_chains": int(results.diverged.sum())}
+    found = {
+        str(seed): {
+            "boundaries": [boundary._asdict() for boundary in one.boundaries],
+            "unsupported": [boundary._asdict() for boundary in one.candidates],
+            "stages": [stage._asdict() for stage in one.stages],
+        }
+        for seed, one in stages.items()
+    }
+    return {"checkpoints": rows, "stages": found, "diverged_chains": int(results.diverged.sum())}
+
+
+def _about_stages() -> list[str]:
+    paper = "; ".join(f"{name} to {end}: loss {loss}, LLC {llc}" for name, end, loss, llc in PAPER_STAGES)
+    return [
+        "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
+        "Boundaries found in fewer than nine of ten draws from the smoothing process are left out.",
+        f"The paper's stages, 500,000 steps at full scale, its seed 1: {paper}.",
+    ]
 
 
 def _peak_and_fall(results: xarray.Dataset, seed: int) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Developmental stages read off an LLC curve: where they begin and end, how sure that is, and what moves in each.
 
-The curve λ(t) is smoothed by a Gaussian process in log time (`smoothing`). Stages meet where the rate dλ/dlog t vanishes (a maximum or a minimum) or nearly does (a plateau between two
-rises or two falls). Every boundary is found again in draws from the process, given the error bars of the LLC: their spread is
-its uncertainty, the share of draws that have it its support.
+The curve λ(t) is smoothed by a Gaussian process in log time (`smoothing`). Stages meet where the rate dλ/dlog t vanishes (a
+maximum or a minimum) or nearly does (a plateau between two rises or two falls); none is set by hand. Every boundary is found
+again in draws from the process, given the error bars of the LLC: their spread is its uncertainty, the share of draws that have
+it its support.
 """
 
 import itertools

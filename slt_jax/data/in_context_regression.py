@@ -10,7 +10,24 @@ from jaxtyping import Float
 
 from slt_jax.typing import Array, Batch, PRNGKey
 
-__all__ = ["ridge_predictions", "sample_sequences"]
+__all__ = ["dmmse_predictions", "ridge_predictions", "sample_sequences", "sample_tasks"]
+
+
+def sample_tasks(key: PRNGKey, num_tasks: int, *, task_dim: int = 4) -> Float[Array, "task dim"]:
+    """Task vectors t ~ N(0, I_D), nested: for one key the first tasks of a larger set are the smaller set.
+
+    Args:
+        key: typed PRNG key.
+        num_tasks: M.
+        task_dim: D.
+
+    Raises:
+        ValueError: if `num_tasks` is below 1.
+    """
+    if num_tasks < 1:
+        raise ValueError(f"num_tasks = {num_tasks}; at least one task is needed")
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(num_tasks))
+    return jax.vmap(lambda one: jax.random.normal(one, (task_dim,)))(keys)
 
 
 def sample_sequences(
@@ -59,3 +76,23 @@ def ridge_predictions(batch: Batch, noise_variance: float = 0.125) -> Float[Arra
     regularised = gram + noise_variance * jnp.eye(dim).reshape(1, 1, dim, dim)
     weights = jnp.linalg.solve(regularised, moment[..., None])[..., 0]
     return jnp.einsum("bki,bki->bk", x, weights)
+
+
+def dmmse_predictions(
+    batch: Batch, tasks: Float[Array, "task dim"], noise_variance: float = 0.125
+) -> Float[Array, "batch example"]:
+    """The Bayes-optimal prediction of each y_k from the pairs before it when the task is one of `tasks`, all as likely.
+
+    The posterior mean of t over the M tasks, weights ∝ exp(-Σ_{j<k} (y_j - t·x_j)²/(2σ²)); the discrete minimum mean squared
+    error predictor of Raventós et al. 2023 (arXiv 2306.15063, eq. 3).
+
+    Args:
+        batch: sequences.
+        tasks: shape `(M, D)`.
+        noise_variance: σ².
+    """
+    answers = jnp.einsum("bki,mi->bmk", batch["x"], tasks)
+    squared_errors = (batch["y"][:, None, :] - answers) ** 2
+    before = jnp.cumsum(squared_errors, axis=-1) - squared_errors
+    weights = jax.nn.softmax(-before / (2 * noise_variance), axis=1)
+    return jnp.sum(weights * answers, axis=1)
