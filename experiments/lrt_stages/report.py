@@ -97,6 +97,9 @@ def _story(results: xarray.Dataset) -> list[str]:
     sentences = []
     for seed in results.seed.values:
         at = results.sel(seed=seed)
+        if not np.isfinite(at.llc).any():
+            sentences.append(f"Seed {seed}. Every estimate of the LLC diverged; there is no story to tell.")
+            continue
         step = int(at.zero_prediction.where(at.step > 0).idxmin())
         smallest = float(at.zero_prediction.sel(step=step))
         turn = _peak_and_fall(results, seed)

@@ -1,0 +1,223 @@
+"""The command line: what it lists, what it refuses (one sentence, exit code 2), what diverges (3), what survives a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+
+TINY = [
+    "lrt-stages", "--config", "demo", "--num-evaluation-sequences", "64", "--training.batch-size", "16",
+    "--training.num-steps", "40", "--training.checkpoint-steps", "0", "20", "40", "--sampling.checkpoint-steps", "20", "40",
+    "--sampling.num-examples", "256", "--sampling.batch-size", "16", "--sampling.num-draws", "60",
+    "--sampling.num-burnin", "20",
+]  # fmt: skip
+
+
+def call(capsys, *arguments):
+    """Exit code, stdout and stderr of the command line, in this process."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # how tyro refuses a field
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The run folder of a tiny run, made once."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main([*TINY, "--folder", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of it to damage."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def half_written(folder):
+    return [path for path in folder.rglob("*") if path.name.endswith(".partial") or "orbax-checkpoint-tmp" in path.name]
+
+
+def test_the_list_names_every_experiment_with_its_configs(capsys):
+    code, out, _ = call(capsys)
+    assert code == 0
+    assert "lrt-stages" in out
+    assert "demo, compressed, cpu, paper" in out
+    assert call(capsys, "--help") == (0, out, "")
+
+
+def test_a_run_leaves_what_it_promises_and_ends_with_its_folder(finished, capsys):
+    code, out, err = call(capsys, *TINY, "--folder", finished)
+    assert code == 0
+    assert out.splitlines()[-1] == str(finished)
+    assert "report.html" in err
+    names = {"config.json", "provenance.json", "checkpoints", "results.zarr", "summary.json", "figures", "report.html"}
+    assert names <= {path.name for path in finished.iterdir()}
+    assert half_written(finished) == []
+    provenance = json.loads((finished / "provenance.json").read_text())["sessions"][0]
+    assert provenance["versions"]["jax"]
+    assert provenance["seconds"] > 0
+    page = (finished / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_finished_part_is_not_computed_twice(finished, capsys):
+    pieces = sorted((finished / "pieces").rglob("*.npz"))
+    before = [path.stat().st_mtime_ns for path in pieces]
+    call(capsys, *TINY, "--folder", finished)
+    assert [path.stat().st_mtime_ns for path in pieces] == before
+
+
+def test_report_is_rebuilt_from_storage_alone(copy, capsys):
+    for name in ("checkpoints", "pieces", "figures"):
+        shutil.rmtree(copy / name)
+    summary = (copy / "summary.json").read_text()
+    (copy / "summary.json").unlink()
+    (copy / "report.html").unlink()
+    code, out, _ = call(capsys, "report", copy)
+    assert code == 0
+    assert out.strip() == str(copy)
+    assert (copy / "report.html").exists()
+    assert (copy / "summary.json").read_text() == summary
+
+
+REFUSED = {
+    "unknown experiment": (["lrt-stage", "--config", "demo"], "did you mean 'lrt-stages'?"),
+    "no config": (["lrt-stages"], "--config is missing; there are: demo"),
+    "unknown config": (["lrt-stages", "--config", "dmeo"], "has no config 'dmeo'; there are: demo"),
+    "config without a name": (["lrt-stages", "--config"], "--config needs a value"),
+    "wrong key": ([*TINY, "--sampling.num-chain", "4"], "--sampling.num-chains"),
+    "wrong type": ([*TINY, "--sampling.num-chains", "many"], "many"),
+    "a value out of range": ([*TINY, "--sampling.num-draws", "0"], "num_draws = 0; it must be at least 1"),
+    "no run folder": (["report", "nowhere"], "nowhere is not a run folder"),
+    "report of nothing": (["report"], "report takes one run folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_sentence(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments, sentence = REFUSED[case]
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert half_written(tmp_path) == []
+
+
+def test_another_runs_folder_and_a_strangers_folder_are_refused_and_left_alone(copy, tmp_path, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*"))
+    code, _, err = call(capsys, *TINY, "--sampling.num-chains", "4", "--folder", copy)
+    assert (code, "holds another run" in err) == (2, True)
+    assert sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*")) == before
+    stranger = tmp_path / "letters"
+    stranger.mkdir()
+    (stranger / "letter.txt").write_text("Dear Sir")
+    code, _, err = call(capsys, *TINY, "--folder", stranger)
+    assert (code, "is not a run folder" in err) == (2, True)
+    assert [path.name for path in stranger.iterdir()] == ["letter.txt"]
+
+
+def test_a_corrupt_checkpoint_is_named(copy, capsys):
+    shutil.rmtree(copy / "pieces")
+    shutil.rmtree(copy / "results.zarr")
+    broken = copy / "checkpoints" / "seed_1" / "params" / "20"
+    for path in broken.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"broken")
+    code, _, err = call(capsys, *TINY, "--folder", copy)
+    assert code == 2
+    assert f"checkpoint {broken} cannot be read" in err
+    assert "delete that folder" in err
+    assert half_written(copy) == []
+
+
+def test_a_corrupt_piece_is_named(copy, capsys):
+    piece = copy / "pieces" / "llc" / "seed_1" / "step_0000040.npz"
+    piece.write_bytes(b"broken")
+    code, _, err = call(capsys, *TINY, "--folder", copy)
+    assert (code, f"{piece} cannot be read" in err) == (2, True)
+
+
+def test_a_step_size_that_explodes_ends_with_3_unless_tolerated(copy, tmp_path, capsys):
+    # The training is the tiny run's: only the sampling is new.
+    folder = tmp_path / "exploding"
+    arguments = [*TINY, "--sampling.step-size", "100.0", "--folder", folder]
+    code, out, err = call(capsys, *arguments)
+    assert code == 3
+    assert out.splitlines()[-1] == str(folder)
+    assert "diverged: seed 1, step 20" in err
+    assert "smaller step_size than 100" in err
+    assert "chains diverged" in (folder / "report.html").read_text()
+    assert np.isnan(json.loads((folder / "summary.json").read_text())["checkpoints"][0]["llc"])
+    assert call(capsys, *arguments, "--tolerate-divergence")[0] == 0
+
+
+def spawn(folder, *extra):
+    command = [sys.executable, "-m", "experiments", *TINY, *extra, "--folder", str(folder)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill_when(process, condition):
+    """`kill -9` as soon as `condition()`; the process must not have ended before."""
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_training_and_in_sampling_a_run_ends_with_the_same_bits(tmp_path):
+    """Twice `kill -9`, then the same command: parameters and traces as if nothing had happened."""
+    longer = ("--training.num-steps", "600", "--training.checkpoint-steps", "0", "100", "200", "600",
+              "--sampling.checkpoint-steps", "100", "200", "600")  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert spawn(whole, *longer).wait() == 0
+
+    states = killed / "checkpoints" / "seed_1" / "train_state"
+    kill_when(spawn(killed, *longer), lambda: (states / "100").exists())
+    assert not (states / "600").exists()
+    pieces = killed / "pieces" / "llc" / "seed_1"
+    kill_when(spawn(killed, *longer), lambda: (pieces / "step_0000100.npz").exists())
+    assert not (pieces / "step_0000600.npz").exists()
+    assert spawn(killed, *longer).wait() == 0
+
+    stored = sorted(path.relative_to(whole) for path in (whole / "pieces").rglob("*.npz"))
+    assert len(stored) >= 4
+    for name in stored:
+        with np.load(whole / name) as expected, np.load(killed / name) as found:
+            for field in expected.files:
+                np.testing.assert_array_equal(found[field], expected[field], err_msg=f"{name}: {field}")
+    assert final_params(killed) == final_params(whole)
+
+
+def final_params(folder):
+    from experiments.lrt_stages.measure import stored_params
+    from experiments.run_folder import RunFolder
+
+    tree = stored_params(RunFolder.existing(folder), 1, [600])[600]
+    import jax
+
+    return [leaf.tobytes() for leaf in jax.tree.leaves(tree)]
