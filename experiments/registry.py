@@ -43,6 +43,20 @@ EXPERIMENTS = {
             "experiments.lrt_stages",
             "configs.lrt_stages",
         ),
+        Experiment(
+            "lm-stages",
+            "small language models learn bigrams, n-grams, previous-token and induction heads, LM1-LM5",
+            "arXiv 2402.02364, figures 1 and 3",
+            "experiments.lm_stages",
+            "configs.lm_stages",
+        ),
+        Experiment(
+            "refined-llc",
+            "attention heads told apart by their LLCs, refined by weights and by data",
+            "arXiv 2410.02984, figures 2-5",
+            "experiments.refined_llc",
+            "configs.refined_llc",
+        ),
     )
 }
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from slt_jax.models.layers import attention_pattern, causal_attention, layer_norm
 from slt_jax.typing import Batch, Params, PRNGKey
 
 __all__ = [
@@ -56,13 +57,13 @@ class Attention(nn.Module):
         out_bias = self.param("out_bias", nn.initializers.zeros, (E,))
 
         # Flat (batch * position) rows: one matrix product is faster on CPU than a batched one.
-        q_k = _flat_dot(queries_and_keys, qkv[:, :2].reshape(E, -1), bias[:2].reshape(1, -1)).reshape(B, T, 2, H, D)
-        v = _flat_dot(values, qkv[:, 2].reshape(E, -1), bias[2].reshape(1, -1)).reshape(B, T, H, D)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q_k[:, :, 0], q_k[:, :, 1]) / D**0.5
-        causal = jnp.tril(jnp.ones((T, T), bool))[None, None]
-        pattern = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
-        self.sow("intermediates", "pattern", pattern)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", pattern, v).reshape(B, T, H * D)
+        looked_up = _flat_dot(queries_and_keys, qkv[:, :2].reshape(E, -1), bias[:2].reshape(1, -1))
+        read = _flat_dot(values, qkv[:, 2:].reshape(E, -1), bias[2:].reshape(1, -1))
+        projected = jnp.concatenate([looked_up.reshape(B, T, 2, H, D), read.reshape(B, T, 1, H, D)], axis=2)
+        if self.is_mutable_collection("intermediates"):
+            query, key = jnp.moveaxis(projected[:, :, :2], (2, 3), (0, 2))
+            self.sow("intermediates", "pattern", attention_pattern(query, key))
+        mixed = causal_attention(projected).reshape(B, T, H * D)
         return _flat_dot(mixed, out.reshape(H * D, E), out_bias[None])
 
 
@@ -70,6 +71,15 @@ def _flat_dot(x: Array, kernel: Array, bias: Array) -> Array:
     """`x @ kernel + bias` for x (B, T, E), kernel (E, F), bias (1, F)."""
     B, T, E = x.shape
     return (x.reshape(B * T, E) @ kernel + bias).reshape(B, T, -1)
+
+
+class LayerNorm(nn.Module):
+    """Affine layer normalisation over the last axis, parameters `scale` and `bias`."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch context embed"]) -> Float[Array, "batch context embed"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        return layer_norm(x, scale, self.param("bias", nn.initializers.zeros, (x.shape[-1],)))
 
 
 class Block(nn.Module):
@@ -85,13 +95,13 @@ class Block(nn.Module):
         x: Float[Array, "batch context embed"],
         positions: Float[Array, "1 context embed"] | None,
     ) -> Float[Array, "batch context embed"]:
-        normed = nn.LayerNorm(epsilon=1e-5, name="attention_norm")(x)
+        normed = LayerNorm(name="attention_norm")(x)
         located = normed if positions is None else normed + positions
         x = x + Attention(self.num_heads, self.init_scale, name="attention")(located, normed)
         if not self.mlp_dim:
             return x
         normal = nn.initializers.normal(self.init_scale / x.shape[-1] ** 0.5)
-        hidden = nn.LayerNorm(epsilon=1e-5, name="mlp_norm")(x)
+        hidden = LayerNorm(name="mlp_norm")(x)
         hidden = jax.nn.gelu(nn.Dense(self.mlp_dim, kernel_init=normal, name="mlp_in")(hidden))
         return x + nn.Dense(x.shape[-1], kernel_init=normal, name="mlp_out")(hidden)
 
@@ -138,7 +148,7 @@ class LanguageModel(nn.Module):
         for layer in range(self.num_layers):
             block = Block(self.num_heads, self.mlp_dim, self.init_scale, name=f"block_{layer}")
             x = block(x, positions if self.positions == "shortformer" else None)
-        x = nn.LayerNorm(epsilon=1e-5, name="final_norm")(x)
+        x = LayerNorm(name="final_norm")(x)
         unembedding = self.param("unembedding", normal, (self.embed_dim, self.vocab_size))
         bias = self.param("unembedding_bias", nn.initializers.zeros, (self.vocab_size,))
         return _flat_dot(x, unembedding, bias[None])
@@ -171,9 +181,32 @@ def init(key: PRNGKey, model: LanguageModel) -> Params:
 def token_losses(model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]) -> Float[Array, "batch _"]:
     """Loss of predicting each token after the first, in nats, `(batch, context - 1)`."""
     logits: Array = model.apply({"params": params}, tokens)  # type: ignore[assignment]
-    logits = logits[:, :-1]
-    target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - target
+    return _cross_entropy(logits[:, :-1], tokens[:, 1:])
+
+
+@jax.custom_vjp
+def _cross_entropy(logits: Float[Array, "*rows vocab"], target: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """-log softmax(logits)[target].
+
+    The backward pass is softmax less one-hot, written out: the automatic one scatters into an array of the size of the
+    logits, the largest of the model.
+    """
+    return _cross_entropy_forward(logits, target)[0]
+
+
+def _cross_entropy_forward(logits: Array, target: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    return normaliser - chosen, (logits, target, normaliser)
+
+
+def _cross_entropy_backward(saved: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array, None]:
+    logits, target, normaliser = saved
+    softmax = jnp.exp(logits - normaliser[..., None])
+    return (softmax - jax.nn.one_hot(target, logits.shape[-1])) * cotangent[..., None], None
+
+
+_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 
 @dataclass(frozen=True)
