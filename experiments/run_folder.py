@@ -55,10 +55,12 @@ class RunFolder:
         stored = path / "config.json"
         if stored.exists():
             found = _read_json(stored)
-            if (found.get("experiment"), found.get("config")) != (experiment, fields):
+            if found.get("experiment") != experiment or not _same_config(found.get("config"), config):
                 raise UserError(
                     f"run folder {path} holds another run ({found.get('experiment')}); give another --folder"
                 )
+            if found["config"] != fields:  # it gains the fields that are new since, at their defaults
+                write_text(stored, json.dumps({**found, "config": fields}, indent=2) + "\n")
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not a run folder; give another --folder or move it away")
         else:
@@ -126,6 +128,27 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """The numbers of the report's table, as `summary.json`."""
         write_text(self.path / "summary.json", json.dumps(summary, indent=2, default=float) + "\n")
+
+
+def _same_config(stored: Any, config: Any) -> bool:
+    """Whether `stored` describes `config`; a field that is newer than the record may be missing if it has its default."""
+    if not dataclasses.is_dataclass(config):
+        return stored == json.loads(json.dumps(config))
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    if not isinstance(stored, dict) or not stored.keys() <= fields.keys():
+        return False
+    return all(
+        _same_config(stored[name], getattr(config, name))
+        if name in stored
+        else _is_default(field, getattr(config, name))
+        for name, field in fields.items()
+    )
+
+
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return bool(value == field.default)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
