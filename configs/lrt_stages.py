@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["CONFIGS", "LRTStages", "Sampling", "Training", "compressed", "cpu", "demo", "paper"]
+__all__ = ["CONFIGS", "Geometry", "LRTStages", "Refined", "Sampling", "Training", "compressed", "cpu", "demo", "paper"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,40 @@ class Sampling:
     """Checkpoints whose LLC is estimated; empty for all."""
     metric_rank: int = 400
     metric_damping: float = 30.0
+    metric_step_size: float = 0.02
+    """ε under the metric, where stiff directions have curvature 1."""
+    metric_examples: int = 256
+    """Sequences of the Hessian that the metric is made of."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Second-order geometry, measured at the steps whose LLC is estimated."""
+
+    num_examples: int = 1024
+    """Sequences of the Hessian and Fisher traces."""
+    num_probes: int = 16
+    """Hutchinson probes; 0 leaves all of this out."""
+    num_eigenvalues: int = 4
+    rank: int = 0
+    """Leading eigenvalues for the effective dimension; 0 leaves it out."""
+    rank_examples: int = 256
+    rank_steps: tuple[int, ...] = ()
+    """Checkpoints of the effective dimension; empty for all."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Refined LLCs of heads, MLPs, LayerNorms and embeddings, with the posterior of `Sampling`."""
+
+    checkpoint_steps: tuple[int, ...] = ()
+    """Checkpoints; empty for none."""
+    seeds: tuple[int, ...] = ()
+    """Training seeds; empty for all."""
+    batch_size: int = 128
+    num_chains: int = 1
+    num_draws: int = 400
+    num_burnin: int = 200
 
 
 @dataclass(frozen=True)
@@ -52,6 +86,8 @@ class LRTStages:
     training: Training = field(default_factory=Training)
     sampling: Sampling = field(default_factory=Sampling)
     num_evaluation_sequences: int = 8192
+    geometry: Geometry = field(default_factory=Geometry)
+    refined: Refined = field(default_factory=Refined)
 
 
 def paper() -> LRTStages:
@@ -122,6 +158,7 @@ def demo() -> LRTStages:
             num_examples=2**14, batch_size=256, num_chains=2, num_draws=450, num_burnin=450, checkpoint_steps=steps
         ),
         num_evaluation_sequences=4096,
+        geometry=Geometry(num_probes=0),
     )  # fmt: skip
 
 

@@ -12,18 +12,24 @@ if TYPE_CHECKING:
 __all__ = [
     "LLC_COLOR",
     "LOSS_COLOR",
+    "STAGE_INKS",
     "plot_curves",
     "plot_development",
     "plot_estimates_against_truth",
     "plot_heat_map",
     "plot_rhat",
     "plot_traces",
+    "plot_trajectory",
     "shade_stages",
 ]
 
 LOSS_COLOR = "#b5651d"
 LLC_COLOR = "#1f5fa8"
 STAGE_COLORS = ("#dfe8f2", "#fdf0dc", "#e4f1e1", "#f3e3ee", "#ece9e4", "#e0f0f0")
+
+
+STAGE_INKS = ("#3b6ea5", "#c98a1b", "#4f9a3f", "#a8438a", "#7a7060", "#2f9a9a")
+"""Dark companions of the stage colours, for lines."""
 
 
 def shade_stages(
@@ -156,6 +162,35 @@ def plot_rhat(ax: "Axes", steps: np.ndarray, rhat: np.ndarray, *, limit: float =
     ax.text(0.01, limit, f"{limit:g}", transform=ax.get_yaxis_transform(), va="bottom", fontsize=7, color="0.4")
     ax.set_xlabel("training step")
     ax.set_ylabel("R-hat")
+
+
+def plot_trajectory(
+    ax: "Axes",
+    path: np.ndarray,
+    stage_of: np.ndarray,
+    *,
+    points: np.ndarray | None = None,
+    centers: np.ndarray | None = None,
+) -> None:
+    """A plane path `(grid, 2)` coloured by stage, with the checkpoints and the centres of its osculating circles.
+
+    Centres further from the middle of the path than twice its extent are left out: there the path is nearly straight.
+    """
+    if points is not None:
+        ax.plot(points[:, 0], points[:, 1], ".", color="0.75", markersize=3, zorder=1)
+    if centers is not None:
+        reach = 2 * np.ptp(path, axis=0).max()
+        near = np.linalg.norm(centers - path.mean(axis=0), axis=1) < reach
+        limits = ax.dataLim.frozen()
+        ax.plot(*np.where(near[:, None], centers, np.nan).T, color="0.6", linewidth=0.8, zorder=2)
+        ax.dataLim.set(limits)
+    for stage in np.unique(stage_of).tolist():
+        inside = np.flatnonzero(stage_of == stage)
+        span = slice(max(inside[0] - 1, 0), inside[-1] + 1)
+        ax.plot(path[span, 0], path[span, 1], color=STAGE_INKS[stage % len(STAGE_INKS)], linewidth=1.8, zorder=3)
+    ax.plot(*path[0], "o", color="black", markersize=4, zorder=4)
+    ax.autoscale_view()
+    ax.margins(0.08)
 
 
 def plot_heat_map(

@@ -1,101 +1,109 @@
-"""Figures of `lrt-stages`."""
-
-from typing import TYPE_CHECKING
+"""Figures of `lrt-stages`: the development of every seed, its chains, and all seeds side by side."""
 
 import numpy as np
 import xarray
 
-from experiments.lrt_stages.stages import arrows, intervals, stage_names
+from experiments.lrt_stages.multiples import essential_dynamics_figure, metrics_figure, refined_figure
+from experiments.lrt_stages.stages import shade, shown
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
 from slt_jax.analysis.stages import Stages
-from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces, shade_stages
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces
 
 __all__ = ["draw_figures"]
+
+HESSIAN_COLOR = "#7a3b8f"
 
 
 def draw_figures(folder: RunFolder, results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, list[FigureFile]]:
     """Draw every figure; returns them by the section of the page they belong to."""
-    figures: dict[str, list[FigureFile]] = {"development": [], "behaviour": [], "sampling": []}
+    names = ("development", "metrics", "refined", "dynamics", "sampling")
+    figures: dict[str, list[FigureFile]] = {name: [] for name in names}
+    if results.seed.size > 1:
+        figures["development"].append(_seeds(folder, results))
     for seed in results.seed.values.tolist():
         at = results.sel(seed=seed)
         figures["development"].append(_development(folder, at, seed, stages.get(seed)))
-        figures["behaviour"].append(_behaviour(folder, at, seed, stages.get(seed)))
+        figures["metrics"].append(metrics_figure(folder, at, seed, stages.get(seed)))
+        refined = refined_figure(folder, at, seed, stages.get(seed))
+        figures["refined"] += [] if refined is None else [refined]
+        figures["dynamics"].append(essential_dynamics_figure(folder, at, seed, stages.get(seed)))
         figures["sampling"].append(_sampling(folder, at, seed))
     return figures
-
-
-def shade(ax: "Axes", stages: Stages | None, *, labels: bool = False) -> None:
-    """Shade the stages, if there are any, behind what is drawn on `ax`."""
-    if stages is None:
-        return
-    names = [f"{name}: {arrows(stage.type)}" for name, stage in zip(stage_names(stages), stages.stages, strict=True)]
-    shade_stages(ax, stages.edges, names if labels else (), intervals=intervals(stages) if labels else ())
 
 
 def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
     import matplotlib.pyplot as plt
 
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(9, 6.4), height_ratios=(2.2, 1), sharex=True, layout="constrained"
+    traced = "hessian_trace" in at
+    figure, axes = plt.subplots(
+        3 if traced else 2, 1, figsize=(9, 8.4 if traced else 6.4), height_ratios=(2.2, 1, 1)[: 3 if traced else 2],
+        sharex=True, layout="constrained",
     )  # fmt: skip
+    top, bottom = axes[0], axes[-1]
     steps = at.step.values
     smooth = None if stages is None else (stages.curve.steps, stages.curve.mean)
     plot_development(
         top, steps, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values, llc_smooth=smooth
     )  # fmt: skip
     top.set_xlabel("")
+    if traced:
+        axes[1].errorbar(
+            at.checkpoint.values, at.hessian_trace.values, yerr=2 * at.hessian_trace_std_error.values, color=HESSIAN_COLOR,
+            marker="o", markersize=3, linewidth=1.3, capsize=2,
+        )  # fmt: skip
+        if (at.hessian_trace.values > 0).all():
+            axes[1].set_yscale("log")
+        axes[1].set_ylabel("Hessian trace\n(bars: 2 standard errors)")
+        shade(axes[1], stages)
     predictions = {
         "mean squared prediction (0: answers zero)": at.zero_prediction.values,
         "mean squared distance to ridge regression": at.distance_to_ridge.values,
     }
     plot_curves(bottom, steps, predictions, ylabel="squared units")
     bottom.set_yscale("log")
-    bottom.set_xlim(*_shown(at))
+    bottom.set_xlim(*shown(at))
     shade(top, stages, labels=True)
     shade(bottom, stages)
     caption = (
         f"Seed {seed}. Top: test loss and local learning coefficient over training, the line the Gaussian process that "
-        "the stages are read from; bars along the bottom hold each boundary with 95% probability. Bottom: what the "
-        "model answers."
+        "the stages are read from; bars along the bottom hold each boundary with 95% probability. "
+        + ("Middle: trace of the Hessian. " if traced else "")
+        + "Bottom: what the model answers."
     )
     return save_figure(folder, f"development_seed_{seed}", figure, caption)
 
 
-def _shown(at: xarray.Dataset) -> tuple[float, float]:
-    """Span of the time axis: little happens before half the first step with an LLC."""
-    return max(1.0, float(at.checkpoint.values[0]) / 2), 1.05 * float(at.step.values[-1])
-
-
-def _behaviour(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
+def _seeds(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+    """All seeds side by side: loss, LLC, Hessian trace, share of collapsed final LayerNorm weights."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    steps = at.step.values
-    per_token = {str(k + 1): at.loss_token.values[:, k] for k in range(at.loss_token.shape[1])}
-    plot_curves(axes[0, 0], steps, per_token, ylabel="loss", colormap="viridis", legend_title="example")
-    plot_curves(axes[0, 1], steps, {"score": at.icl_score.values}, ylabel="ICL score (loss₈ - loss₁)")
-    distances = {
-        "mean squared prediction": at.zero_prediction.values,
-        "distance to ridge": at.distance_to_ridge.values,
-    }
-    plot_curves(axes[1, 0], steps, distances, ylabel="squared prediction units")
-    axes[1, 0].set_yscale("log")
-    names = [str(name) for name in at.data_vars if str(name).startswith("collapse.")]
-    shares = {name.removeprefix("collapse."): at[name].values for name in sorted(names)}
-    plot_curves(axes[1, 1], steps, shares, ylabel="share of LayerNorm weights below 0.1")
-    for ax, title in zip(
-        np.ravel(axes),
-        ("Loss per example", "In-context learning", "Predictions", "LayerNorm collapse"),
-        strict=True,
-    ):
-        ax.set_title(title, fontsize=10)
-        ax.set_xlim(*_shown(at))
-        shade(ax, stages)
-    return save_figure(folder, f"behaviour_seed_{seed}", figure, f"Seed {seed}: behaviour and structure over training.")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    labels = [f"seed {seed}" for seed in results.seed.values]
+    steps, checkpoints = results.step.values, results.checkpoint.values
+    plot_curves(
+        axes[0, 0], steps, dict(zip(labels, results.loss.values, strict=True)), ylabel="loss (mean squared error)"
+    )
+    collapse = dict(zip(labels, results["collapse.final_norm"].values, strict=True))
+    plot_curves(axes[1, 1], steps, collapse, ylabel="final LayerNorm: share of weights below 0.1")
+    pairs = [(axes[0, 1], "llc", "LLC")]
+    if "hessian_trace" in results:
+        pairs.append((axes[1, 0], "hessian_trace", "Hessian trace"))
+    for ax, name, ylabel in pairs:
+        ax.set_xscale("log")
+        for label, values, errors in zip(
+            labels, results[name].values, results[f"{name}_std_error"].values, strict=True
+        ):
+            ax.errorbar(
+                checkpoints, values, yerr=2 * errors, marker="o", markersize=3, linewidth=1.2, capsize=2, label=label
+            )
+        ax.set_xlabel("training step")
+        ax.set_ylabel(f"{ylabel} (bars: 2 standard errors)")
+        ax.legend(fontsize=7)
+    axes[1, 0].set_yscale("log" if "hessian_trace" in results and (results.hessian_trace > 0).all() else "linear")
+    for ax in np.ravel(axes):
+        ax.set_xlim(*shown(results))
+    return save_figure(folder, "seeds", figure, "All seeds: what is shared and what depends on the seed.")
 
 
 def _sampling(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:

@@ -10,13 +10,16 @@ import xarray
 
 from configs.lrt_stages import LRTStages, Sampling, Training
 from experiments.llc_pieces import llc_dataset, llc_piece
+from experiments.lrt_stages.behaviour import measure_behaviour
+from experiments.lrt_stages.geometry import measure_geometry
+from experiments.lrt_stages.refined import measure_refined
 from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
-from slt_jax.analysis.regression_metrics import behaviour, icl_score, norm_collapse, weight_norm
 from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.driver import sample
+from slt_jax.sampling.curvature_metric import curvature_metric
+from slt_jax.sampling.driver import Samples, sample
 from slt_jax.sampling.kernels import sgld
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import checkpoint_steps, train, triangle_schedule
@@ -26,22 +29,59 @@ __all__ = ["run", "stored_params"]
 MODEL = RegressionTransformer()
 # One stream per use, folded into the seed's key: nothing drawn for one purpose moves when another changes.
 INIT, TRAINING, EVALUATION, POSTERIOR_DATA, CHAINS = range(5)
+METRIC = 2**31 - 1  # no chain has this number
 SHARED_SEED = 2**20  # evaluation and posterior data are the same sequences for every training seed
 
 
 def run(config: LRTStages, folder: RunFolder) -> list[str]:
     """Compute whatever is not in `folder` yet; returns one sentence for every estimate with a diverged chain."""
     for seed in config.seeds:
-        train_seed(config.training, folder, seed)
-    behaviours = {seed: measure_behaviour(config, folder, seed) for seed in config.seeds}
-    estimates = {seed: measure_llc(config, folder, seed) for seed in config.seeds}
-    folder.write_results(_dataset(config, behaviours, estimates))
-    return [
-        f"seed {seed}, step {step}: {piece['status']}"
-        for seed, pieces in estimates.items()
-        for step, piece in pieces.items()
-        if piece["diverged"].any()
+        train_seed(config, folder, seed)
+    parts: list[xarray.Dataset] = [llc_dataset({seed: measure_llc(config, folder, seed) for seed in config.seeds})]
+    parts += [
+        xarray.concat([measure(config, folder, seed) for seed in config.seeds], _seeds(config.seeds))
+        for measure in (_behaviour, _geometry)
     ]
+    refined_seeds = [seed for seed in config.seeds if seed in (config.refined.seeds or config.seeds)]
+    if config.refined.checkpoint_steps and refined_seeds:
+        refined = [_refined(config, folder, seed) for seed in refined_seeds]
+        parts.append(xarray.concat(refined, _seeds(refined_seeds)).reindex(seed=list(config.seeds)))
+    results = xarray.merge(parts)
+    folder.write_results(results)
+    return _diverged(results)
+
+
+def _seeds(seeds: Any) -> xarray.DataArray:
+    return xarray.DataArray(list(seeds), dims="seed", name="seed")
+
+
+def _diverged(results: xarray.Dataset) -> list[str]:
+    sentences = [
+        f"seed {seed}, step {step}: {int(results.diverged.sel(seed=seed, checkpoint=step).sum())} chains of the LLC"
+        for seed in results.seed.values.tolist()
+        for step in results.checkpoint.values.tolist()
+        if results.diverged.sel(seed=seed, checkpoint=step).any()
+    ]
+    lost = int((results.refined_llc_diverged == 1).sum()) if "refined_llc_diverged" in results else 0
+    return sentences + ([f"{lost} refined LLCs"] if lost else [])
+
+
+def _behaviour(config: LRTStages, folder: RunFolder, seed: int) -> xarray.Dataset:
+    steps = sorted({*saved_steps(config.training), *sampled_steps(config)})
+    key = jax.random.fold_in(jax.random.key(SHARED_SEED), EVALUATION)
+    params = stored_params(folder, seed, steps)
+    return measure_behaviour(folder, seed, MODEL, params, key, config.num_evaluation_sequences)
+
+
+def _geometry(config: LRTStages, folder: RunFolder, seed: int) -> xarray.Dataset:
+    params = stored_params(folder, seed, sampled_steps(config))
+    data = posterior_data(config.sampling)
+    return measure_geometry(config, folder, seed, squared_error_loss(MODEL), data, params)
+
+
+def _refined(config: LRTStages, folder: RunFolder, seed: int) -> xarray.Dataset:
+    params = stored_params(folder, seed, sorted(config.refined.checkpoint_steps))
+    return measure_refined(config, folder, seed, MODEL, posterior_data(config.sampling), params)
 
 
 def saved_steps(training: Training) -> list[int]:
@@ -79,10 +119,10 @@ def _fresh_batch(batch_size: int, key: jax.Array, step: jax.Array, data: None) -
     return sample_sequences(key, batch_size)
 
 
-def train_seed(training: Training, folder: RunFolder, seed: int) -> None:
+def train_seed(config: LRTStages, folder: RunFolder, seed: int) -> None:
     """Train one seed to the end, from wherever its store stands."""
-    store = _store(folder, seed)
-    wanted = sorted({*saved_steps(training), *_sampled_extra(folder)})
+    store, training = _store(folder, seed), config.training
+    wanted = sorted({*saved_steps(training), *sampled_steps(config), *config.refined.checkpoint_steps})
     if store.steps() and store.steps()[-1] >= training.num_steps:
         return
     schedule = triangle_schedule(training.schedule_steps, training.peak_learning_rate)
@@ -98,32 +138,6 @@ def train_seed(training: Training, folder: RunFolder, seed: int) -> None:
             save_at=[step for step in wanted if step <= training.num_steps],
             on_progress=lambda step, loss: update(step, f"loss {loss:.3f}"),
         )
-
-
-def _sampled_extra(folder: RunFolder) -> tuple[int, ...]:
-    return tuple(folder.config["sampling"]["checkpoint_steps"])
-
-
-def measure_behaviour(config: LRTStages, folder: RunFolder, seed: int) -> dict[int, dict[str, np.ndarray]]:
-    """Behaviour and structure at every saved step."""
-    steps = sorted({*saved_steps(config.training), *sampled_steps(config)})
-    key = jax.random.fold_in(jax.random.key(SHARED_SEED), EVALUATION)
-    batch = sample_sequences(key, config.num_evaluation_sequences)
-
-    def compute() -> dict[str, Any]:
-        rows = []
-        for params in stored_params(folder, seed, steps).values():
-            row = {**behaviour(MODEL, params, batch), "weight_norm": weight_norm(params)}
-            row |= {f"collapse/{name}": share for name, share in norm_collapse(params).items()}
-            row["icl_score"] = icl_score(row["loss_token"])
-            rows.append(jax.tree.map(np.asarray, row))
-        return {"step": steps, **jax.tree.map(lambda *values: np.stack(values), *rows)}
-
-    stored = folder.piece(f"behaviour/seed_{seed}", compute)
-    return {
-        int(step): {name: values[i] for name, values in stored.items() if name != "step"}
-        for i, step in enumerate(stored["step"])
-    }
 
 
 def posterior_data(sampling: Sampling) -> Any:
@@ -143,25 +157,22 @@ def measure_llc(config: LRTStages, folder: RunFolder, seed: int) -> dict[int, di
         for done, step in enumerate(steps):
             center = jax.tree.map(jax.numpy.asarray, params[step])
             posterior = LocalPosterior(squared_error_loss(MODEL), data, center, sampling.nbeta, sampling.localization)
-            draw = partial(
-                sample, key, posterior, sgld(sampling.batch_size), step_size=sampling.step_size,
-                num_chains=sampling.num_chains, num_draws=sampling.num_draws, num_burnin=sampling.num_burnin,
-            )  # fmt: skip
+            draw = partial(draw_samples, key, posterior, sampling)
             pieces[step] = llc_piece(folder, f"llc/seed_{seed}/step_{step:07d}", draw)
             update(done + 1, f"step {step}: LLC {float(pieces[step]['mean']):.1f}")
     return pieces
 
 
-def _dataset(
-    config: LRTStages,
-    behaviours: dict[int, dict[int, dict[str, np.ndarray]]],
-    estimates: dict[int, dict[int, dict[str, np.ndarray]]],
-) -> xarray.Dataset:
-    """Behaviour over (seed, step) and LLC over (seed, checkpoint, chain, draw)."""
-    first = behaviours[config.seeds[0]]
-    variables = {}
-    for name, example in next(iter(first.values())).items():
-        values = np.stack([[row[name] for row in behaviours[seed].values()] for seed in config.seeds])
-        variables[name.replace("/", ".")] = (("seed", "step", *(["example"] if example.ndim else [])), values)
-    behaviour_set = xarray.Dataset(variables, coords={"seed": list(config.seeds), "step": list(first)})
-    return behaviour_set.merge(llc_dataset(estimates))
+def draw_samples(key: jax.Array, posterior: LocalPosterior, sampling: Sampling) -> Samples:
+    """Samples by the sampler that `sampling` names."""
+    metric, step_size = None, sampling.step_size
+    if sampling.sampler == "metric":
+        metric_key = jax.random.fold_in(key, METRIC)
+        metric = curvature_metric(
+            metric_key, posterior, sampling.metric_rank, sampling.metric_damping, num_examples=sampling.metric_examples
+        )  # fmt: skip
+        step_size = sampling.metric_step_size
+    return sample(
+        key, posterior, sgld(sampling.batch_size), step_size=step_size, metric=metric, num_chains=sampling.num_chains,
+        num_draws=sampling.num_draws, num_burnin=sampling.num_burnin,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from experiments.lrt_stages.curves import write_curves
 from experiments.lrt_stages.figures import draw_figures
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages, stage_table
 from experiments.page import Section, Table, write_page
@@ -23,12 +24,15 @@ def report(folder: RunFolder) -> None:
     stages = find_stages(results)
     figures = draw_figures(folder, results, stages)
     folder.write_summary(summary(results, stages))
+    write_curves(folder, results)
     diverged = _diverged(results)
     sections = [
         Section("Loss and LLC", _story(results), figures=figures["development"]),
         Section("The stages", _about_stages(), stage_table(stages)),
         Section("Checkpoint by checkpoint", table=_table(results)),
-        Section("What it predicts and how it is built", figures=figures["behaviour"]),
+        Section("What it predicts and how it is built", _about_metrics(), figures=figures["metrics"]),
+        *([Section("Part by part", _about_refined(), figures=figures["refined"])] if figures["refined"] else []),
+        Section("The path of its outputs", figures=figures["dynamics"]),
         Section(
             "Is the sampling to be trusted?",
             ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
@@ -74,6 +78,23 @@ def _about_stages() -> list[str]:
         "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
         "Boundaries found in fewer than nine of ten draws from the smoothing process are left out.",
         f"The paper's stages, 500,000 steps at full scale, its seed 1: {paper}.",
+    ]
+
+
+def _about_metrics() -> list[str]:
+    return [
+        "In-context learning shows as a falling loss on later examples while the first stays where it was. The ICL score on "
+        "larger inputs or tasks, divided by their size g, says whether what was learned holds outside the training "
+        "distribution. A LayerNorm weight near zero removes a direction of the residual stream: many such weights make the "
+        "model simpler, and its LLC smaller. Attention entropy is 1 for uniform attention; variability is 0 for a head that "
+        "only looks at positions."
+    ]
+
+
+def _about_refined() -> list[str]:
+    return [
+        "The refined LLC samples one part of the weights and keeps the rest: how much of the model's complexity that part "
+        "holds (arXiv 2410.02984)."
     ]
 
 

@@ -1,14 +1,19 @@
 """Stages of every seed of an `lrt-stages` run, from its results: detected, not chosen."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray
 
 from experiments.page import Table
 from slt_jax.analysis.stages import Stages, detect_stages
+from slt_jax.plotting import shade_stages
 
-__all__ = ["PAPER_STAGES", "arrows", "find_stages", "intervals", "stage_names", "stage_table"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["PAPER_STAGES", "arrows", "find_stages", "intervals", "shade", "shown", "stage_names", "stage_table"]
 
 PAPER_STAGES = (
     ("LR1", "1k", "-0.32", "+21.4"),
@@ -50,6 +55,19 @@ def stage_names(stages: Stages) -> list[str]:
 def intervals(stages: Stages) -> list[tuple[float, float]]:
     """Where each boundary lies with 95% probability."""
     return [(boundary.low, boundary.high) for boundary in stages.boundaries]
+
+
+def shade(ax: "Axes", stages: Stages | None, *, labels: bool = False) -> None:
+    """Shade the stages, if there are any, behind what is drawn on `ax`."""
+    if stages is None:
+        return
+    names = [f"{name}: {arrows(stage.type)}" for name, stage in zip(stage_names(stages), stages.stages, strict=True)]
+    shade_stages(ax, stages.edges, names if labels else (), intervals=intervals(stages) if labels else ())
+
+
+def shown(at: xarray.Dataset) -> tuple[float, float]:
+    """Span of the time axis: little happens before half the first step with an LLC."""
+    return max(1.0, float(at.checkpoint.values[0]) / 2), 1.05 * float(at.step.values[-1])
 
 
 def stage_table(found: dict[int, Stages]) -> Table:
