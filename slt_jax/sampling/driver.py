@@ -275,7 +275,7 @@ def _advance_all(
                 active = min(program.capacity, count - done[name])
                 counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
                 chains, trace = _advance(chains, settings, shared, counts, program)
-                pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:, :active]), trace))
+                pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:, :active], trace))
                 done[name] += active
                 update(sum(done[name] * stages[name][1] for name in stages))
                 if state_path is not None:
