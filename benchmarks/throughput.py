@@ -67,9 +67,9 @@ ROWS = (
     Row("linear", 32, 4000, 100),
     Row("linear", 256, 2000, 60),
     Row("linear", 1024, 1000, 30),
-    Row("transformer", 32, 60, 24),
-    Row("transformer", 256, 12, 8),
-    Row("transformer", 1024, 4, 4),
+    Row("transformer", 32, 100, 24),
+    Row("transformer", 256, 20, 8),
+    Row("transformer", 1024, 6, 4),
 )
 
 
