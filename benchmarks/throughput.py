@@ -10,9 +10,10 @@ wall time of an idle machine is at best the share 1/cores (set OMP_NUM_THREADS=1
 spin while they wait for each other). The columns:
 
     slt_jax     `sample` with its defaults (paired baseline, gradient norm): what D more steps add to a call, so that
-                compilation and the once-per-call passes (baseline, first gradients, acceptance) do not count
-    bare        `value_and_grad` of the same loss on minibatches of the same size, same layout of chains over cores, in a
-                compiled loop that does nothing else; a minibatch is a contiguous slice
+                compilation and the once-per-call passes (baseline, first gradients, acceptance) do not count. The
+                transformer's posterior has `microbatch=64`; `--microbatch 0` takes every gradient in one pass
+    bare        `value_and_grad` of the same loss on minibatches of the same size, same microbatches, same layout of
+                chains over cores, in a compiled loop that does nothing else; a minibatch is a contiguous slice
     devinterp   `devinterp.slt.sampler.sample` with SGLD and an LLC callback, its defaults otherwise
     canonical   `canonical_interp.slt.LLCEstimator`, chains under vmap and torch.compile; median step, compilation left out
 
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +44,7 @@ jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `pyth
 
 from slt_jax import LocalPosterior, sample, sgld  # noqa: E402
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens  # noqa: E402
+from slt_jax.posterior import minibatch_loss_and_gradient  # noqa: E402
 from slt_jax.sampling.layout import chain_mesh, default_layout, map_chains  # noqa: E402
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -78,7 +81,7 @@ def linear_losses(params: dict, batch: dict) -> jax.Array:
     return jnp.sum((batch["x"] @ params["first"] @ params["second"] - batch["y"]) ** 2, axis=-1)
 
 
-def problem(model: str) -> LocalPosterior:
+def problem(model: str, microbatch: int | None = None) -> LocalPosterior:
     """The posterior of a row; random data of the right shapes, since values do not change the time."""
     keys = jax.random.split(jax.random.key(0), 4)
     if model == "linear":  # 16 → 32 → 16: 1,024 parameters
@@ -91,7 +94,8 @@ def problem(model: str) -> LocalPosterior:
     network = RegressionTransformer()
     data = {"x": jax.random.normal(keys[2], (N, 8, 4)), "y": jax.random.normal(keys[3], (N, 8))}
     params = network.init(keys[0], tokens(data))["params"]
-    return LocalPosterior(squared_error_loss(network), data, params, NBETA, LOCALIZATION)
+    loss_fn = squared_error_loss(network)
+    return LocalPosterior(loss_fn, data, params, NBETA, LOCALIZATION, microbatch=microbatch)
 
 
 def seconds(run: Callable[[], Any], clock: str = "wall") -> float:
@@ -121,15 +125,12 @@ def sampler_time(posterior: LocalPosterior, row: Row, clock: str) -> tuple[float
 def bare_gradients(posterior: LocalPosterior, steps: jax.Array, batch: int) -> Any:
     """`steps` gradients per chain, each at a parameter that depends on the last, or the compiler would make only one."""
 
-    def mean_loss(params: Any, minibatch: Any) -> jax.Array:
-        return jnp.mean(posterior.loss_fn(params, minibatch))
-
     def chain(start: jax.Array, posterior: LocalPosterior) -> Any:
         def step(index: jax.Array, carry: Any) -> Any:
             params, total = carry
             begin = (start + index * batch) % (N - batch + 1)
             minibatch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, batch), posterior.data)
-            loss, gradient = jax.value_and_grad(mean_loss)(params, minibatch)
+            loss, gradient = minibatch_loss_and_gradient(replace(posterior, data=minibatch), params, None)
             return jax.tree.map(lambda w, g: w - 1e-6 * g, params, gradient), total + loss
 
         return jax.lax.fori_loop(0, steps, step, (posterior.center, jnp.zeros(())))
@@ -179,9 +180,9 @@ class Peer:
         self.process.wait()
 
 
-def measure(row: Row, peers: list[Peer], rounds: int, clock: str) -> dict[str, Any]:
+def measure(row: Row, peers: list[Peer], rounds: int, clock: str, microbatch: int | None) -> dict[str, Any]:
     """All columns of a row, in turn, `rounds` times."""
-    posterior = problem(row.model)
+    posterior = problem(row.model, microbatch)
     sampler_time(posterior, row, clock)
     bare_time(posterior, row, clock)  # compile both before the clock counts
     columns: dict[str, list[float]] = {"slt_jax": [], "bare": [], "once": []} | {peer.name: [] for peer in peers}
@@ -241,6 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--peers", nargs="*", choices=["devinterp", "canonical"], default=["devinterp", "canonical"])
+    parser.add_argument("--microbatch", type=int, default=64, help="of the transformer's posterior; 0: one pass")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--json", type=Path, help="write the numbers of every round to this file")
     options = parser.parse_args()
@@ -254,7 +256,11 @@ def main() -> None:
         "devices": len(jax.devices()), "backend": jax.default_backend(), "layout": default_layout(),
         "load at start": os.getloadavg()[0],
     }  # fmt: skip
-    results = [measure(row, peers, options.rounds, options.clock) for row in ROWS if row.name in options.rows]
+    results = [
+        measure(row, peers, options.rounds, options.clock, options.microbatch or None)
+        for row in ROWS
+        if row.name in options.rows
+    ]
     machine["load at end"] = os.getloadavg()[0]
     startup = startup_times()
     report = {"machine": machine, "packages": packages, "peers": {p.name: p.versions for p in peers}}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from blackjax.sgmcmc import diffusions
 
-from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_center_loss, minibatch_loss
+from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_center_loss, minibatch_loss_and_gradient
 from slt_jax.sampling.preconditioners import Metric, Preconditioner
 from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
@@ -79,7 +79,7 @@ def _evaluate(
 ) -> tuple[Params, StepInfo]:
     """Minibatch gradient of the loss at `params`, and what to report there."""
     indices = draw_indices(key, posterior.n, batch_size)
-    loss, gradient = jax.value_and_grad(minibatch_loss, argnums=1)(posterior, params, indices)
+    loss, gradient = minibatch_loss_and_gradient(posterior, params, indices)
     center_loss = minibatch_center_loss(posterior, indices)
     return gradient, StepInfo(loss, center_loss, jnp.sqrt(squared_norm(gradient)))
 
