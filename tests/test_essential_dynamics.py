@@ -23,6 +23,7 @@ def test_a_plane_path_is_recovered_up_to_a_rotation():
     np.testing.assert_allclose(np.linalg.norm(found.coordinates, axis=1), np.linalg.norm(centred, axis=1), atol=1e-10)
     np.testing.assert_allclose(found.components @ found.components.T, np.eye(2), atol=1e-10)
     assert (found.coordinates[-1] > 0).all()
+    np.testing.assert_allclose(found.project(outputs), found.coordinates, atol=1e-10)
 
 
 def test_runs_share_their_components():

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray
 
+from experiments.lrt_stages.authors import AUTHORS_LLC
 from experiments.lrt_stages.multiples import essential_dynamics_figure, metrics_figure, refined_figure
 from experiments.lrt_stages.stages import shade, shown
 from experiments.page import FigureFile, save_figure
@@ -15,15 +16,17 @@ __all__ = ["draw_figures"]
 HESSIAN_COLOR = "#7a3b8f"
 
 
-def draw_figures(folder: RunFolder, results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, list[FigureFile]]:
-    """Draw every figure; returns them by the section of the page they belong to."""
+def draw_figures(
+    folder: RunFolder, results: xarray.Dataset, stages: dict[int, Stages], *, authors: bool
+) -> dict[str, list[FigureFile]]:
+    """Draw every figure, by the section of the page it belongs to; `authors`: their mean LLC beside ours."""
     names = ("development", "metrics", "refined", "dynamics", "sampling")
     figures: dict[str, list[FigureFile]] = {name: [] for name in names}
     if results.seed.size > 1:
         figures["development"].append(_seeds(folder, results))
     for seed in results.seed.values.tolist():
         at = results.sel(seed=seed)
-        figures["development"].append(_development(folder, at, seed, stages.get(seed)))
+        figures["development"].append(_development(folder, at, seed, stages.get(seed), authors))
         figures["metrics"].append(metrics_figure(folder, at, seed, stages.get(seed)))
         refined = refined_figure(folder, at, seed, stages.get(seed))
         figures["refined"] += [] if refined is None else [refined]
@@ -32,7 +35,7 @@ def draw_figures(folder: RunFolder, results: xarray.Dataset, stages: dict[int, S
     return figures
 
 
-def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
+def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None, authors: bool) -> FigureFile:
     import matplotlib.pyplot as plt
 
     traced = "hessian_trace" in at
@@ -43,8 +46,11 @@ def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stage
     top, bottom = axes[0], axes[-1]
     steps = at.step.values
     smooth = None if stages is None else (stages.curve.steps, stages.curve.mean)
+    known = {step: value for step, value in AUTHORS_LLC.items() if step <= steps[-1]}
+    reference = (np.asarray(list(known)), np.asarray(list(known.values()))) if authors and known else None
     plot_development(
-        top, steps, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values, llc_smooth=smooth
+        top, steps, at.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values, llc_smooth=smooth,
+        llc_reference=reference,
     )  # fmt: skip
     top.set_xlabel("")
     if traced:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from experiments.lrt_stages.authors import comparable, comparison_table
 from experiments.lrt_stages.curves import write_curves
 from experiments.lrt_stages.figures import draw_figures
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages, stage_table
@@ -22,13 +23,14 @@ def report(folder: RunFolder) -> None:
     """Write figures, `summary.json` and `report.html`."""
     results = folder.read_results()
     stages = find_stages(results)
-    figures = draw_figures(folder, results, stages)
+    figures = draw_figures(folder, results, stages, authors=comparable(folder.config))
     folder.write_summary(summary(results, stages))
     write_curves(folder, results)
     diverged = _diverged(results)
     sections = [
         Section("Loss and LLC", _story(results), figures=figures["development"]),
         Section("The stages", _about_stages(), stage_table(stages)),
+        *_beside_the_authors(folder, results),
         Section("Checkpoint by checkpoint", table=_table(results)),
         Section("What it predicts and how it is built", _about_metrics(), figures=figures["metrics"]),
         *([Section("Part by part", _about_refined(), figures=figures["refined"])] if figures["refined"] else []),
@@ -79,6 +81,16 @@ def _about_stages() -> list[str]:
         "Boundaries found in fewer than nine of ten draws from the smoothing process are left out.",
         f"The paper's stages, 500,000 steps at full scale, its seed 1: {paper}.",
     ]
+
+
+def _beside_the_authors(folder: RunFolder, results: xarray.Dataset) -> list[Section]:
+    if not comparable(folder.config):
+        return []
+    text = (
+        "Losses of the authors' seeds 0 and 1 are read off their curves; each of theirs is the mean over one batch of fresh "
+        "sequences, ours over another. Their LLC and Hessian trace are means over their five seeds."
+    )
+    return [Section("Beside the authors' curves", [text], comparison_table(results))]
 
 
 def _about_metrics() -> list[str]:

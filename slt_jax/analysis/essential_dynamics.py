@@ -20,11 +20,17 @@ class Trajectory(NamedTuple):
         coordinates: `(*run, checkpoint, component)`, in the units of the outputs; zero is the mean over all points.
         explained: share of the variance along each component, `(component,)`.
         components: directions, orthonormal rows, `(component, feature)`.
+        mean: the outputs at the origin, `(feature,)`.
     """
 
     coordinates: Float[np.ndarray, "*run checkpoint component"]
     explained: Float[np.ndarray, " component"]
     components: Float[np.ndarray, "component feature"]
+    mean: Float[np.ndarray, " feature"]
+
+    def project(self, outputs: Float[np.ndarray, "*points feature"]) -> Float[np.ndarray, "*points component"]:
+        """Where other outputs on the same batch lie, those of a known predictor say."""
+        return (outputs - self.mean) @ self.components.T
 
 
 class OsculatingCircles(NamedTuple):
@@ -68,6 +74,7 @@ def principal_trajectory(outputs: Float[np.ndarray, "*run checkpoint feature"], 
         (coordinates * signs).reshape(*outputs.shape[:-1], num_components),
         model.explained_variance_ratio_,
         model.components_ * signs[:, None],
+        model.mean_,
     )
 
 
