@@ -57,6 +57,20 @@ EXPERIMENTS = {
             "experiments.refined_llc",
             "configs.refined_llc",
         ),
+        Experiment(
+            "known-models",
+            "every sampler on singular models whose exact value is known, and the coverage of its error bars",
+            "arXiv 2308.12108",
+            "experiments.known_models",
+            "configs.known_models",
+        ),
+        Experiment(
+            "digits",
+            "a network trained on handwritten digits: every sampler beside the No-U-Turn sampler",
+            "arXiv 2507.21449",
+            "experiments.digits",
+            "configs.digits",
+        ),
     )
 }
 
