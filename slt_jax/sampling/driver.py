@@ -21,7 +21,7 @@ from slt_jax.progress import progress_bar
 from slt_jax.sampling.chains import ChainState, init_chain, run
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.kernels import Kernel
-from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains
+from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, join, select_chains
 from slt_jax.sampling.storage import fingerprint, load_state, save_state
@@ -154,7 +154,7 @@ def sample_chains(
         record_center_loss=number is None,
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
-    shared = (posterior, metric, wrapped)
+    shared = replicate((posterior, metric, wrapped), program.mesh)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
     chains = _start(keys, settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["Layout", "chain_mesh", "default_layout", "map_chains"]
+__all__ = ["Layout", "chain_mesh", "default_layout", "map_chains", "replicate"]
 
 Layout: TypeAlias = Literal["vmap", "map"]
 
@@ -42,6 +42,11 @@ def map_chains(function: Callable, mesh: Mesh, layout: Layout) -> Callable:
     chains, everywhere = PartitionSpec("chain"), PartitionSpec()
     # check_vma=False: no collective is used, and the chains' loop carries start from replicated constants.
     return jax.shard_map(on_device, mesh=mesh, in_specs=(chains, everywhere), out_specs=chains, check_vma=False)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """`tree` with a copy of every array on each device of `mesh`, made once instead of at each call of a program."""
+    return tree if mesh.size == 1 else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def _call(function: Callable, shared: Any, per_chain: Any) -> Any:
