@@ -4,6 +4,7 @@ It cuts a long run into chunks of one compiled program, shows progress, saves st
 the same bits, and spreads chains over devices.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,9 @@ from slt_jax.sampling.storage import fingerprint, load_state, save_state
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
 __all__ = ["sample", "sample_chains", "sample_restrictions"]
+
+LONGEST_CHUNK = 1000  # draws recorded on the devices before they go to the host
+CHUNK_SECONDS = 0.5  # chunks grow until one takes this long: rare enough to cost nothing, often enough to be watched
 
 
 def sample(
@@ -150,7 +154,7 @@ def sample_chains(
         kernel=kernel,
         mesh=chain_mesh(num_chains, devices),
         layout=layout or default_layout(),
-        capacity=min(1000, max(1, -(-max(num_draws, num_burnin) // 50))),
+        capacity=min(LONGEST_CHUNK, max(num_draws, num_burnin)),
         record_center_loss=number is None,
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
@@ -270,12 +274,16 @@ def _advance_all(
     total = sum(count * thinning for count, thinning in stages.values())
     with progress_bar("sampling", total, show=progress) as update:
         update(sum(done[name] * stages[name][1] for name in stages))
+        longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
             while done[name] < count:
-                active = min(program.capacity, count - done[name])
+                active = min(longest, count - done[name])
                 counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
+                started = time.monotonic()
                 chains, trace = _advance(chains, settings, shared, counts, program)
                 pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:, :active], trace))
+                if time.monotonic() - started < CHUNK_SECONDS:
+                    longest = min(4 * longest, program.capacity)
                 done[name] += active
                 update(sum(done[name] * stages[name][1] for name in stages))
                 if state_path is not None:
