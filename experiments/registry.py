@@ -58,6 +58,13 @@ EXPERIMENTS = {
             "configs.refined_llc",
         ),
         Experiment(
+            "deep-linear-networks",
+            "estimates on random deep linear networks against their exact local learning coefficient",
+            "arXiv 2402.03698; 2308.12108, appendix J",
+            "experiments.deep_linear_networks",
+            "configs.deep_linear_networks",
+        ),
+        Experiment(
             "known-models",
             "every sampler on singular models whose exact value is known, and the coverage of its error bars",
             "arXiv 2308.12108",

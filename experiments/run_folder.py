@@ -132,6 +132,8 @@ class RunFolder:
 
 def _same_config(stored: Any, config: Any) -> bool:
     """Whether `stored` describes `config`; a field that is newer than the record may be missing if it has its default."""
+    if isinstance(config, (tuple, list)):
+        return isinstance(stored, list) and len(stored) == len(config) and all(map(_same_config, stored, config))
     if not dataclasses.is_dataclass(config):
         return stored == json.loads(json.dumps(config))
     fields = {field.name: field for field in dataclasses.fields(config)}

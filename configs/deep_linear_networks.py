@@ -1,0 +1,135 @@
+"""Configs of `deep-linear-networks`: LLC estimates against the exact local learning coefficient (arXiv 2402.03698)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+__all__ = ["BEST", "CONFIGS", "DeepLinearNetworks", "Setting", "SizeClass", "cpu", "demo", "gpu", "size_class", "tiny"]
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """A class of the published study. Ranges are inclusive."""
+
+    name: str
+    num_layers: tuple[int, int]
+    widths: tuple[int, int]
+    study_step_size: float
+    study_steps: int
+    num_examples: int
+    num_networks: int
+    """Networks with seeds 0, 1, ... of this class, unless `seeds` says which."""
+    together: int = 10
+    """Networks of similar size that are one compiled program."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to estimate; the same for every network, no number of it is chosen by hand per network."""
+
+    name: str
+    kernel: Literal["sgld", "leimkuhler_matthews", "rmsprop", "adam", "sgnht", "underdamped"] = "sgld"
+    batch_size: int = 500
+    num_steps: int | None = None
+    """None: those of the study."""
+    kept_share: float = 0.5
+    """The last part of the trace that is averaged."""
+    step: Literal["study", "calibrated"] = "calibrated"
+    """The study's ε, or the share `step_fraction` of what the curvature at w* allows."""
+    step_fraction: float = 0.3
+    """With curvature a: ε·a for SGLD, h²·a for dynamics with momentum; a is 1 in the units of the curvature metric."""
+    metric: bool = False
+    nbeta_factor: float = 1.0
+    """Multiplies nβ = n / log n."""
+    localization: float = 1.0
+    num_networks: int | None = None
+    """Only the first so many of each class; None: all."""
+    classes: tuple[str, ...] = ()
+    """Only these classes; empty: all."""
+
+
+@dataclass(frozen=True)
+class DeepLinearNetworks:
+    """Which networks, and which settings."""
+
+    classes: tuple[SizeClass, ...]
+    settings: tuple[Setting, ...]
+    seeds: str = ""
+    """`first:last` (last excluded) for every class; empty: 0 to the class's number of networks."""
+
+
+def size_class(name: str, num_networks: int, together: int = 10) -> SizeClass:
+    """The class `name` of the study."""
+    table = {
+        "1K": ((2, 5), (5, 50), 5e-7, 10_000, 100_000),
+        "10K": ((2, 10), (5, 100), 5e-7, 10_000, 100_000),
+        "100K": ((2, 10), (50, 500), 1e-7, 50_000, 1_000_000),
+        "1M": ((2, 20), (100, 1000), 5e-8, 50_000, 1_000_000),
+        "10M": ((2, 20), (500, 2000), 2e-8, 50_000, 1_000_000),
+    }
+    return SizeClass(name, *table[name], num_networks=num_networks, together=together)
+
+
+STUDY = Setting("study", step="study", kept_share=0.1)
+SGLD = Setting("sgld", classes=("1K",))
+OTHERS = (
+    Setting("leimkuhler_matthews", kernel="leimkuhler_matthews", step_fraction=1.0, num_networks=20, classes=("1K",)),
+    Setting("sgnht", kernel="sgnht", step_fraction=0.1, num_networks=20, classes=("1K",)),
+    Setting("rmsprop", kernel="rmsprop", num_networks=20, classes=("1K",)),
+    Setting("adam", kernel="adam", num_networks=20, classes=("1K",)),
+    Setting(
+        "metric",
+        metric=True,
+        kernel="leimkuhler_matthews",
+        num_steps=9000,
+        step_fraction=0.5,
+        num_networks=20,
+        classes=("1K",),
+    ),
+)
+BEST = Setting(
+    "best", kernel="underdamped", batch_size=1000, num_steps=4500, step_fraction=0.25, metric=True, nbeta_factor=10.0
+)
+BEST_TENFOLD = replace(BEST, name="best10x", num_steps=15_000, batch_size=3000, num_networks=10, classes=("1K",))
+
+
+def cpu() -> DeepLinearNetworks:
+    """140 networks, every setting at the study's budget of 10,000 gradients of 500 examples, and `best` at ten times it.
+
+    Command: python -m experiments deep-linear-networks --config cpu
+             python -m experiments deep-linear-networks --config cpu --seeds 1000:1020     networks nobody has seen
+    """
+    return DeepLinearNetworks(
+        classes=(size_class("1K", 100), size_class("10K", 40, together=4)),
+        settings=(BEST, STUDY, SGLD, *OTHERS, BEST_TENFOLD),
+    )
+
+
+def gpu() -> DeepLinearNetworks:
+    """The large classes of the study, as many networks of each as fit a night.
+
+    Command: python -m experiments deep-linear-networks --config gpu
+    Cost:    one GPU with 80 GB, hours; not run yet. Two tiny networks a class are checked by the tests.
+    """
+    classes = tuple(
+        size_class(name, 50, together=together) for name, together in {"100K": 4, "1M": 1, "10M": 1}.items()
+    )
+    return DeepLinearNetworks(classes=classes, settings=(STUDY, BEST))
+
+
+def demo() -> DeepLinearNetworks:
+    """Twenty networks of class 1K: the study's setting beside ours.
+
+    Command: python -m experiments deep-linear-networks --config demo
+    Cost:    two cores, about 3 minutes.
+    """
+    return DeepLinearNetworks(classes=(size_class("1K", 20),), settings=(STUDY, BEST))
+
+
+def tiny() -> DeepLinearNetworks:
+    """Three small networks and short chains: the whole road in seconds, for the tests. Its numbers mean nothing."""
+    small = replace(size_class("1K", 3), widths=(2, 6), num_layers=(2, 3), num_examples=10_000, study_steps=200)
+    return DeepLinearNetworks(classes=(small,), settings=(STUDY, replace(BEST, num_steps=200)))
+
+
+CONFIGS: dict[str, Callable[[], DeepLinearNetworks]] = {"demo": demo, "cpu": cpu, "gpu": gpu, "tiny": tiny}

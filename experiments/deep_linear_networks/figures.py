@@ -1,0 +1,98 @@
+"""Figures of `deep-linear-networks`, from the stored results."""
+
+import numpy as np
+import xarray
+
+from experiments.deep_linear_networks.accuracy import accuracy
+from experiments.page import FigureFile, save_figure
+from experiments.run_folder import RunFolder
+from slt_jax.plotting import plot_estimates_against_truth
+
+__all__ = ["draw_figures"]
+
+
+def draw_figures(folder: RunFolder, results: xarray.Dataset) -> dict[str, list[FigureFile]]:
+    """The figures of every class."""
+    return {
+        str(name): [
+            _against_truth(folder, results.sel({"class": name}), str(name)),
+            _error_against_gradients(folder, results.sel({"class": name}), str(name)),
+            *_local_or_global(folder, results.sel({"class": name}), str(name)),
+        ]
+        for name in results["class"].values
+    }
+
+
+def _settings(results: xarray.Dataset) -> list[str]:
+    return [str(s) for s in results.setting.values if results.diverged.sel(setting=s).notnull().any()]
+
+
+def _against_truth(folder: RunFolder, results: xarray.Dataset, name: str) -> FigureFile:
+    import matplotlib.pyplot as plt
+
+    shown = [s for s in ("study", "best") if s in _settings(results)] or _settings(results)[:2]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 4.2), squeeze=False, sharex=True, sharey=True)
+    for ax, setting in zip(axes[0], shown, strict=True):
+        at = results.sel(setting=setting)
+        for certified, label in ((1, "bounds meet"), (0, "theorem's value")):
+            here = ((at.certified == certified) & at.llc.notnull()).values
+            if here.any():
+                points = (at.llc.values[here], np.nan_to_num(at.llc_std_error.values[here]))
+                plot_estimates_against_truth(ax, at.upper.values[here], {label: points})
+        for line in ax.get_lines()[1:]:
+            if len(line.get_xdata()) == 2:
+                line.set_visible(True)
+        ax.set_title(f"{name}: {setting}")
+    for ax in axes[0, 1:]:
+        ax.set_ylabel("")
+    return save_figure(folder, f"{name}-truth", figure, f"Class {name}: estimates against the exact local value.")
+
+
+def _error_against_gradients(folder: RunFolder, results: xarray.Dataset, name: str) -> FigureFile:
+    """Median |relative error| of the running last half of each chain, at certified networks."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(5.6, 4.0))
+    for setting in _settings(results):
+        at = results.sel(setting=setting)
+        here = ((at.certified == 1) & at.diverged.notnull()).values
+        course, truth = at.course.transpose("seed", "part").values[here], at.upper.values[here]
+        parts = course.shape[1]
+        total = float(at.gradient_evaluations.values[here].mean())
+        counts = np.arange(2, parts + 1, 2)
+        errors = [
+            accuracy(course[:, count // 2 : count].mean(axis=1), truth)["median_abs_relative_error"] for count in counts
+        ]
+        ax.plot(total * counts / parts, errors, marker="o", markersize=3, label=setting)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("gradient evaluations (batches of 500)")
+    ax.set_ylabel("median |relative error|, last half of the chain so far")
+    ax.legend(fontsize=7)
+    return save_figure(folder, f"{name}-gradients", figure, f"Class {name}: error against gradient evaluations.")
+
+
+def _local_or_global(folder: RunFolder, results: xarray.Dataset, name: str) -> list[FigureFile]:
+    """Where the local value differs from Aoyagi's: which one do the estimates side with?"""
+    import matplotlib.pyplot as plt
+
+    if "best" not in _settings(results):
+        return []
+    at = results.sel(setting="best")
+    here = ((at.upper != at.aoyagi) & at.llc.notnull()).values
+    if not here.any():
+        return []
+    order = np.argsort(at.upper.values[here])
+    local, deepest = at.upper.values[here][order], at.aoyagi.values[here][order]
+    estimate, error = at.llc.values[here][order], np.nan_to_num(at.llc_std_error.values[here][order])
+    figure, ax = plt.subplots(figsize=(7.0, 3.8))
+    position = np.arange(len(local))
+    ax.plot(position, local, "_", color="black", markersize=9, label="local value at w*")
+    ax.plot(position, deepest, "x", color="#b5651d", markersize=5, label="Aoyagi's value, deepest point")
+    ax.errorbar(position, estimate, 2 * error, fmt="o", markersize=3.5, color="#1f5fa8", label="estimate, 2 s.e.")
+    ax.set_yscale("log")
+    ax.set_xlabel("networks whose two values differ, by local value")
+    ax.set_ylabel("learning coefficient")
+    ax.legend(fontsize=8)
+    caption = f"Class {name}: estimates (best) where the local value differs from that of the deepest point."
+    return [save_figure(folder, f"{name}-local", figure, caption)]

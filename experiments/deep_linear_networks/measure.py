@@ -1,0 +1,308 @@
+"""The computing half of `deep-linear-networks`: teachers with their exact values, and estimates by every setting.
+
+Networks of similar size are padded to one shape (`models.deep_linear.pack`) and are an axis of one compiled program: with
+one program per network, compilation costs as much as 10,000 steps.
+"""
+
+import math
+import time
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray
+
+from configs.deep_linear_networks import DeepLinearNetworks, Setting, SizeClass
+from experiments.progress import progress_bar
+from experiments.registry import UserError
+from experiments.run_folder import RunFolder
+from slt_jax import theory
+from slt_jax.data.linear import DeepLinearTeacher, block_moments, random_deep_linear
+from slt_jax.estimators.llc import RUNAWAY
+from slt_jax.models.deep_linear import pack, packed_squared_error
+from slt_jax.posterior import LocalPosterior, Restriction, default_nbeta, restrict
+from slt_jax.sampling.calibration import calibrate
+from slt_jax.sampling.chains import init_chain
+from slt_jax.sampling.chains import run as run_chain
+from slt_jax.sampling.curvature_metric import curvature_metric, products_spent
+from slt_jax.sampling.diagnostics import monte_carlo_std_error
+from slt_jax.sampling.kernels import Kernel, sgld, sgnht
+from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
+from slt_jax.sampling.underdamped import underdamped
+
+__all__ = ["estimate_group", "run", "seeds_of"]
+
+CURVATURE_BLOCKS = 1  # of examples, for curvature at w*: a Hessian-vector product then counts as two gradients
+CALIBRATION_PRODUCTS = 41
+STUDY_BATCH = 500  # examples to a block; a gradient evaluation is the gradient of one block
+MAX_RANK = 128
+SLOT_UNIT = 4096  # sampled vectors are padded to a multiple of this, so that few programs serve all groups
+COURSE_PARTS = 20  # a trace is stored as the means of this many parts
+STABILIZER = 0.1  # default of `rmsprop` and `adam`
+WIDTH_UNIT = 50
+DATA, CALIBRATION, METRIC, CHAIN = range(4)  # streams of a network's key
+
+
+class Member(NamedTuple):
+    """A network of a group, as the compiled program takes it; leaves gain a leading network axis."""
+
+    params: Any
+    restriction: Restriction
+
+
+def run(config: DeepLinearNetworks, folder: RunFolder) -> list[str]:
+    """Compute whatever is not in `folder` yet; returns a sentence per setting and class with diverged chains."""
+    datasets, sentences = [], []
+    for size_class in config.classes:
+        networks = [(seed, teacher(size_class, seed)) for seed in seeds_of(config, size_class)]
+        datasets.append(truth_dataset(size_class, networks))
+        for setting in config.settings:
+            if setting.classes and size_class.name not in setting.classes:
+                continue
+            chosen = networks[: setting.num_networks]
+            estimates = measure(size_class, setting, chosen, folder)
+            datasets.append(estimates)
+            lost = int(estimates.diverged.sum())
+            if lost:
+                sentences.append(f"{size_class.name}, {setting.name}: {lost} of {len(chosen)} networks")
+    merged = xarray.merge(datasets, join="outer", compat="no_conflicts")
+    # zarr has a specification for strings of variable length only
+    folder.write_results(merged.assign_coords({name: merged[name].astype(object) for name in ("class", "setting")}))
+    return sentences
+
+
+def seeds_of(config: DeepLinearNetworks, size_class: SizeClass) -> range:
+    """The seeds of the class's networks."""
+    if not config.seeds:
+        return range(size_class.num_networks)
+    try:
+        first, last = (int(part) for part in config.seeds.split(":"))
+    except ValueError:
+        raise UserError(f"seeds = '{config.seeds}'; give first:last, such as 1000:1100") from None
+    if not 0 <= first < last:
+        raise UserError(f"seeds = '{config.seeds}'; give 0 <= first < last, such as 1000:1100")
+    return range(first, last)
+
+
+def teacher(size_class: SizeClass, seed: int) -> DeepLinearTeacher:
+    """The network of this class and seed."""
+    return random_deep_linear(seed, num_layers=size_class.num_layers, widths=size_class.widths)
+
+
+def truth_dataset(size_class: SizeClass, networks: list[tuple[int, DeepLinearTeacher]]) -> xarray.Dataset:
+    """Exact values, dims (class, seed)."""
+    local = [theory.deep_linear_network_local(network.widths, network.ranks) for _, network in networks]
+    columns = {
+        "lower": [float(value.lower) for value in local],
+        "upper": [float(value.upper) for value in local],
+        "certified": [float(value.certified) for value in local],
+        "half_hessian_rank": [float(value.half_hessian_rank) for value in local],
+        "aoyagi": [float(value.global_coefficient.learning_coefficient) for value in local],
+        "aoyagi_multiplicity": [float(value.global_coefficient.multiplicity) for value in local],
+        "multiplicity_bound": [float(value.multiplicity_bound) for value in local],
+        "num_parameters": [float(sum(m.size for m in network.matrices)) for _, network in networks],
+    }
+    return xarray.Dataset(
+        {name: (("class", "seed"), [values]) for name, values in columns.items()},
+        coords={"class": [size_class.name], "seed": [seed for seed, _ in networks]},
+    )
+
+
+def measure(
+    size_class: SizeClass, setting: Setting, networks: list[tuple[int, DeepLinearTeacher]], folder: RunFolder
+) -> xarray.Dataset:
+    """Estimates of one setting, dims (class, setting, seed)."""
+    order = sorted(networks, key=lambda item: (len(item[1].matrices), sum(m.size for m in item[1].matrices)))
+    groups = [order[i : i + size_class.together] for i in range(0, len(order), size_class.together)]
+    rows: dict[str, list] = {"seed": []}
+    with progress_bar(f"{size_class.name}, {setting.name}", len(groups)) as update:
+        for done, group in enumerate(groups):
+            name = f"{size_class.name}/{setting.name}/group_{done:03d}"
+            piece = folder.piece(name, partial(estimate_group, size_class, setting, group))
+            if piece["seed"].tolist() != [seed for seed, _ in group]:
+                raise UserError(f"piece {name} holds other networks; delete it, or give another --folder")
+            for key, values in piece.items():
+                rows.setdefault(key, []).extend(values)
+            update(done + 1, "")
+    seeds = rows.pop("seed")
+    return xarray.Dataset(
+        {
+            name: (("class", "setting", "seed", *(["part"] if np.ndim(values[0]) else [])), [[np.stack(values)]])
+            for name, values in rows.items()
+        },
+        coords={"class": [size_class.name], "setting": [setting.name], "seed": seeds},
+    ).sortby("seed")
+
+
+def kernel_of(setting: Setting) -> Kernel:
+    """The transition kernel of a setting."""
+    batch = setting.batch_size // STUDY_BATCH
+    kernels = {
+        "sgld": lambda: sgld(batch),
+        "leimkuhler_matthews": lambda: sgld(batch, integrator="leimkuhler_matthews"),
+        "rmsprop": lambda: sgld(batch, rmsprop()),
+        "adam": lambda: sgld(batch, adam()),
+        "sgnht": lambda: sgnht(batch),
+        "underdamped": lambda: underdamped(batch),
+    }
+    return kernels[setting.kernel]()
+
+
+def estimate_group(
+    size_class: SizeClass, setting: Setting, group: list[tuple[int, DeepLinearTeacher]]
+) -> dict[str, np.ndarray]:
+    """One estimate per network of the group, from one chain each; values have a leading network axis.
+
+    `seconds` is a network's share of the group's time, compilation included.
+    """
+    started = time.perf_counter()
+    entries = max(sum(matrix.size for matrix in network.matrices) for _, network in group)
+    shape = {
+        "num_layers": max(len(network.matrices) for _, network in group),
+        "width": -(-max(max(network.widths) for _, network in group) // WIDTH_UNIT) * WIDTH_UNIT,
+        "slots": -(-entries // SLOT_UNIT) * SLOT_UNIT,
+    }
+    members = [_member(network, shape) for _, network in group]
+    keys = [jax.random.fold_in(jax.random.key(seed), size_class.num_examples) for seed, _ in group]
+    data = _inputs(shape["width"], size_class.num_examples)
+    nbeta = setting.nbeta_factor * default_nbeta(size_class.num_examples)
+    posteriors = [_posterior(member, data, nbeta, setting.localization) for member in members]
+    metrics, ranks, products = _metrics(setting, keys, posteriors)
+    step_sizes = np.array([_step_size(size_class, setting, *pair) for pair in zip(keys, posteriors, strict=True)])
+    products = products + (CALIBRATION_PRODUCTS if _needs_curvature(setting) else 0)
+    num_steps = setting.num_steps or size_class.study_steps
+    losses, finite = _sample(
+        jnp.stack([jax.random.fold_in(key, CHAIN) for key in keys]),
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *members),
+        jnp.asarray(step_sizes, jnp.float32),
+        metrics,
+        data,
+        jnp.float32(nbeta),
+        jnp.float32(setting.localization),
+        kernel=kernel_of(setting),
+        num_steps=num_steps,
+    )
+    values = nbeta * np.asarray(losses, np.float64)  # L_n(w*) = 0: the teacher is the network itself
+    seconds = (time.perf_counter() - started) / len(group)
+    rows = [
+        _summarise(values[i], bool(finite[i]), setting, sum(matrix.size for matrix in network.matrices))
+        for i, (_, network) in enumerate(group)
+    ]
+    gradients = num_steps * setting.batch_size / STUDY_BATCH + 2 * CURVATURE_BLOCKS * products
+    return {
+        "seed": np.array([seed for seed, _ in group]),
+        **{name: np.stack([row[name] for row in rows]) for name in rows[0]},
+        "step_size": step_sizes,
+        "gradient_evaluations": gradients * np.ones(len(group)),
+        "metric_rank": np.asarray(ranks, np.float64),
+        "seconds": np.full(len(group), seconds),
+    }
+
+
+@lru_cache(maxsize=1)
+def _inputs(width: int, num_examples: int) -> dict[str, jax.Array]:
+    """x ~ U[-10, 10] in blocks; networks share it and use as many coordinates as they have inputs."""
+    return {"moments": block_moments(jax.random.key(DATA), width, num_examples, STUDY_BATCH)}
+
+
+def _member(network: DeepLinearTeacher, shape: dict[str, int]) -> Member:
+    params, restriction = pack(network.matrices, **shape)
+    return Member(params, Restriction(*restriction))
+
+
+def _posterior(member: Member, data: Any, nbeta: Any, localization: Any) -> LocalPosterior:
+    return restrict(LocalPosterior(packed_squared_error, data, member.params, nbeta, localization), member.restriction)
+
+
+def _needs_curvature(setting: Setting) -> bool:
+    return setting.step == "calibrated" and not setting.metric
+
+
+def _step_size(size_class: SizeClass, setting: Setting, key: jax.Array, posterior: LocalPosterior) -> float:
+    """In the kernel's own meaning: ε, or the integrator's step h of dynamics with momentum."""
+    if setting.step == "study":
+        return size_class.study_step_size
+    momentum = setting.kernel in ("sgnht", "underdamped")
+    if setting.metric:
+        largest = setting.step_fraction
+    else:
+        found = calibrate(
+            jax.random.fold_in(key, CALIBRATION),
+            posterior,
+            batch_size=CURVATURE_BLOCKS,
+            max_examples=CURVATURE_BLOCKS,
+        )
+        largest = setting.step_fraction / (found.top_curvature + setting.localization)
+    if setting.kernel in ("rmsprop", "adam"):
+        largest *= STABILIZER  # their metric is at most 1/stabilizer
+    return math.sqrt(largest) if momentum else largest
+
+
+def _metrics(
+    setting: Setting, keys: list[jax.Array], posteriors: list[LocalPosterior]
+) -> tuple[Metric | None, np.ndarray, np.ndarray]:
+    """The networks' metrics, padded with zero columns to one rank, with ranks and Hessian-vector products spent."""
+    if not setting.metric:
+        return None, np.zeros(len(keys)), np.zeros(len(keys))
+    found = [
+        curvature_metric(jax.random.fold_in(key, METRIC), posterior, max_rank=MAX_RANK, num_examples=CURVATURE_BLOCKS)
+        for key, posterior in zip(keys, posteriors, strict=True)
+    ]
+    ranks = np.array([len(metric.scales) for metric in found])
+    rank = -(-int(ranks.max()) // 64) * 64
+    padded = [
+        Metric(
+            jnp.pad(metric.directions, ((0, 0), (0, rank - len(metric.scales)))),
+            jnp.pad(metric.scales, (0, rank - len(metric.scales)), constant_values=1.0),
+            metric.rest,
+        )
+        for metric in found
+    ]
+    return (
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded),
+        ranks,
+        np.array([products_spent(int(r), max_rank=MAX_RANK) for r in ranks]),
+    )
+
+
+@partial(jax.jit, static_argnames=("kernel", "num_steps"))
+def _sample(
+    keys: jax.Array,
+    members: Member,
+    step_sizes: jax.Array,
+    metrics: Metric | None,
+    data: Any,
+    nbeta: jax.Array,
+    localization: jax.Array,
+    *,
+    kernel: Kernel,
+    num_steps: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Losses `(network, step)` of one chain per network, and whether they stayed finite."""
+
+    def one(key: jax.Array, member: Member, step_size: jax.Array, metric: Metric | None) -> tuple[jax.Array, jax.Array]:
+        posterior = _posterior(member, data, nbeta, localization)
+        chain = init_chain(key, posterior, kernel)
+        chain, trace = run_chain(
+            chain, posterior, kernel, step_size=step_size, num_draws=num_steps, metric=metric, record_center_loss=False
+        )
+        return trace.loss, chain.finite
+
+    return jax.vmap(one)(keys, members, step_sizes, metrics)
+
+
+def _summarise(values: np.ndarray, finite: bool, setting: Setting, num_parameters: int) -> dict[str, np.ndarray]:
+    """λ̂, its error and its course from nβL along one chain; a chain that diverged is NaN, never its finite part."""
+    kept = values[len(values) - round(setting.kept_share * len(values)) :]
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = kept.mean()
+        course = np.array([part.mean() for part in np.array_split(values, COURSE_PARTS)])
+    diverged = not finite or not np.isfinite(mean) or mean > RUNAWAY * num_parameters
+    return {
+        "llc": np.asarray(np.nan if diverged else mean),
+        "llc_std_error": np.asarray(np.nan if diverged else monte_carlo_std_error(kept[None])),
+        "diverged": np.asarray(float(diverged)),
+        "course": np.where(diverged, np.nan, course),
+    }

@@ -1,0 +1,98 @@
+"""The showing half of `deep-linear-networks`: tables, figures and page, from storage alone."""
+
+from typing import Any
+
+import numpy as np
+import xarray
+
+from experiments.deep_linear_networks.accuracy import accuracy
+from experiments.deep_linear_networks.figures import draw_figures
+from experiments.page import Section, Table, write_page
+from experiments.run_folder import RunFolder
+
+__all__ = ["report", "summary"]
+
+KEYS = (
+    "median_abs_relative_error", "p90_abs_relative_error", "median_relative_error", "order_preservation", "nan_share",
+    "gradient_evaluations", "seconds", "networks",
+)  # fmt: skip
+
+
+def report(folder: RunFolder) -> None:
+    """Write figures, `summary.json`, `networks.csv` and `report.html`."""
+    results = folder.read_results()
+    numbers = summary(results)
+    folder.write_summary(numbers)
+    write_networks(folder, results)
+    figures = draw_figures(folder, results)
+    sections = [
+        Section(
+            f"Class {name}",
+            [
+                "Against the exact local learning coefficient where its two independent bounds meet; below, the same "
+                "against the theorem's value at every network, and against Aoyagi's value of the deepest point."
+            ],
+            _table(settings),
+            figures[name],
+        )
+        for name, settings in numbers.items()
+    ]
+    lead = (
+        "Random deep linear networks as in the published accuracy study (arXiv 2402.03698); `study` is that study's own "
+        "setting. Every setting is one rule for all networks."
+    )
+    lost = int(results.diverged.sum())
+    warnings = [f"{lost} estimates diverged and are NaN."] if lost else []
+    write_page(folder, f"deep-linear-networks, config {folder.config_name}", lead, sections, warnings)
+
+
+def summary(results: xarray.Dataset) -> dict[str, Any]:
+    """Class -> setting -> numbers; the eight keys are over certified networks, `all` and `aoyagi` over every network."""
+    numbers: dict[str, Any] = {}
+    for name in results["class"].values:
+        at_class = results.sel({"class": name})
+        numbers[str(name)] = {}
+        for setting in results.setting.values:
+            at = at_class.sel(setting=setting)
+            measured = (at.diverged.notnull() & at.upper.notnull()).values
+            if not measured.any():
+                continue
+            certified = measured & (at.certified.values == 1)
+            costs = {key: float(at[key].values[measured].mean()) for key in ("gradient_evaluations", "seconds")}
+            numbers[str(name)][str(setting)] = {
+                **accuracy(at.llc.values[certified], at.upper.values[certified]),
+                **costs,
+                "all": accuracy(at.llc.values[measured], at.upper.values[measured]),
+                "aoyagi": accuracy(at.llc.values[measured], at.aoyagi.values[measured]),
+            }
+    return numbers
+
+
+def _table(settings: dict[str, Any]) -> Table:
+    head = ["setting", "truth", "median |error|", "90th percentile", "signed median", "order", "NaN", "gradients", "seconds", "networks"]  # fmt: skip
+    rows = []
+    for setting, numbers in settings.items():
+        for truth, block in {"certified": numbers, "all": numbers["all"], "Aoyagi": numbers["aoyagi"]}.items():
+            rows.append([
+                setting, truth,
+                *(f"{100 * block[key]:.1f}%" for key in KEYS[:3]),
+                f"{block['order_preservation']:.3f}", f"{100 * block['nan_share']:.1f}%",
+                f"{numbers['gradient_evaluations']:,.0f}", f"{numbers['seconds']:.1f}", str(block["networks"]),
+            ])  # fmt: skip
+    return Table(head, rows)
+
+
+def write_networks(folder: RunFolder, results: xarray.Dataset) -> None:
+    """`networks.csv`: one row per class, setting and network."""
+    columns = ("llc", "llc_std_error", "diverged", "gradient_evaluations", "seconds", "step_size", "metric_rank")
+    truths = ("lower", "upper", "certified", "half_hessian_rank", "aoyagi", "multiplicity_bound", "num_parameters")
+    lines = [",".join(("class", "setting", "seed", *truths, *columns))]
+    for name in results["class"].values:
+        for setting in results.setting.values:
+            for seed in results.seed.values:
+                at = results.sel({"class": name, "setting": setting, "seed": seed})
+                if np.isnan(at.diverged) or np.isnan(at.upper):
+                    continue
+                cells = [f"{float(at[key]):.6g}" for key in (*truths, *columns)]
+                lines.append(",".join((str(name), str(setting), str(int(seed)), *cells)))
+    (folder.path / "networks.csv").write_text("\n".join(lines) + "\n")

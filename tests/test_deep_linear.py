@@ -1,0 +1,183 @@
+"""Deep linear networks: the model, the study's generator, and the padded form in which many are one program."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slt_jax import theory
+from slt_jax.data.linear import block_moments, random_deep_linear, teacher_data
+from slt_jax.models.deep_linear import DeepLinear, mean_squared_error, pack, packed_squared_error, params_of
+from slt_jax.posterior import LocalPosterior, Restriction, restrict
+
+
+def product_of(matrices):
+    product = np.eye(matrices[0].shape[1])
+    for matrix in matrices:
+        product = matrix.astype(np.float64) @ product
+    return product
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_generated_ranks_are_those_of_the_matrices(seed):
+    network = random_deep_linear(seed, num_layers=(2, 5), widths=(5, 50))
+    assert 2 <= len(network.matrices) <= 5
+    assert all(5 <= width <= 50 for width in network.widths)
+    upper = np.triu(np.ones_like(network.ranks))
+    np.testing.assert_array_equal(theory.rank_pattern(network.matrices) * upper, network.ranks)
+
+
+def test_half_of_the_matrices_lose_rank_and_entries_are_xavier():
+    networks = [random_deep_linear(seed, num_layers=(2, 5), widths=(5, 50)) for seed in range(300)]
+    full, variances = [], []
+    for network in networks:
+        for s, matrix in enumerate(network.matrices):
+            fan_out, fan_in = matrix.shape
+            full.append(network.ranks[s, s + 1] == min(matrix.shape))
+            if full[-1]:
+                variances.append(matrix.var() * (fan_in + fan_out) / 2)
+    assert np.mean(full) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(variances) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("batch", [3, 300], ids=["few examples", "many examples"])
+def test_model_multiplies_in_either_order(batch):
+    widths = (4, 7, 5, 6)
+    model = DeepLinear(widths)
+    x = jax.random.normal(jax.random.key(1), (batch, 4))
+    params = model.init(jax.random.key(0), x)["params"]
+    matrices = [np.asarray(params[f"layer_{s}"]) for s in (1, 2, 3)]
+    np.testing.assert_allclose(model.apply({"params": params}, x), x @ product_of(matrices).T, rtol=2e-4, atol=1e-5)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, params_of(matrices), params))
+
+
+def test_loss_at_the_teacher_is_zero_and_data_are_in_the_box():
+    network = random_deep_linear(3, num_layers=(2, 5), widths=(5, 50))
+    data = teacher_data(jax.random.key(0), jnp.asarray(product_of(network.matrices), jnp.float32), 500)
+    assert float(jnp.abs(data["x"]).max()) <= 10.0
+    losses = mean_squared_error(params_of(network.matrices), data)
+    assert losses.shape == (500,)
+    assert float(losses.max()) < 1e-8
+
+
+def packed(network, slots=4096):
+    params, restriction = pack(network.matrices, num_layers=5, width=50, slots=slots)
+    return params, restriction
+
+
+def test_packed_network_has_the_loss_and_gradient_of_the_network():
+    network = random_deep_linear(3, num_layers=(2, 5), widths=(5, 50))
+    moved = [matrix + 0.01 * np.random.default_rng(0).standard_normal(matrix.shape) for matrix in network.matrices]
+    moved = tuple(matrix.astype(np.float32) for matrix in moved)
+    x = jax.random.uniform(jax.random.key(0), (500, 50), minval=-10.0, maxval=10.0)
+    params, (take, put) = packed(network)
+    moved_params, _ = packed(random_like(network, moved))
+    part = take(moved_params)
+    batch = {"moments": (x.T @ x / 500)[None]}
+    loss, gradient = jax.value_and_grad(lambda p: packed_squared_error(put(params, p), batch)[0])(part)
+    inputs = x[:, : network.widths[0]]
+    data = {"x": inputs, "y": inputs @ jnp.asarray(product_of(network.matrices), jnp.float32).T}
+    exact, exact_gradient = jax.value_and_grad(lambda p: jnp.mean(mean_squared_error(p, data)))(params_of(moved))
+    assert float(loss) == pytest.approx(float(exact), rel=1e-4)
+    flat = np.concatenate([np.asarray(exact_gradient[f"layer_{s}"]).ravel() for s in range(1, len(moved) + 1)])
+    np.testing.assert_allclose(gradient[: len(flat)], flat, rtol=1e-2, atol=1e-4 * np.abs(flat).max())
+    np.testing.assert_array_equal(gradient[len(flat) :], 0.0)
+
+
+def random_like(network, matrices):
+    return type(network)(matrices, network.widths, network.ranks)
+
+
+def test_packed_restriction_puts_back_what_it_takes():
+    params, restriction = packed(random_deep_linear(5, num_layers=(2, 5), widths=(5, 50)))
+    take, put = restriction
+    assert jax.tree.all(jax.tree.map(np.array_equal, put(params, take(params)), params))
+    whole = LocalPosterior(packed_squared_error, {"moments": jnp.eye(50)[None]}, params, 1.0, 1.0)
+    posterior = restrict(whole, Restriction(*restriction))
+    assert posterior.center.shape == (4096,)
+    assert float(posterior.losses(posterior.center, posterior.data)[0]) < 1e-10
+
+
+def test_block_moments_are_means_of_outer_products():
+    moments = block_moments(jax.random.key(0), 6, 4000, 500)
+    assert moments.shape == (8, 6, 6)
+    np.testing.assert_allclose(moments.mean(0), 100 / 3 * np.eye(6), atol=2.5)
+    values = np.linalg.eigvalsh(np.asarray(moments))
+    assert values.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: random_deep_linear(0, num_layers=(2, 5), widths=(0, 5)), "widths = (0, 5)"),
+        (lambda: random_deep_linear(0, num_layers=(3, 2), widths=(1, 5)), "num_layers = (3, 2)"),
+        (lambda: teacher_data(jax.random.key(0), jnp.eye(2), 0), "num_examples = 0"),
+        (lambda: block_moments(jax.random.key(0), 2, 100, 30), "does not divide"),
+        (lambda: DeepLinear((3, 0, 2)).init(jax.random.key(0), jnp.ones((1, 3))), "widths = (3, 0, 2)"),
+        (lambda: packed(random_deep_linear(3, num_layers=(2, 5), widths=(5, 50)), slots=8), "does not fit"),
+    ],
+)  # fmt: skip
+def test_impossible_networks_are_refused_in_one_sentence(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+class TestAccuracy:
+    """The numbers of the table, on estimates made by hand."""
+
+    def test_relative_errors_and_order(self):
+        from experiments.deep_linear_networks.accuracy import accuracy
+
+        truth = np.array([10.0, 20.0, 40.0, 40.0])
+        numbers = accuracy(np.array([11.0, 10.0, 40.0, np.nan]), truth)
+        assert numbers["median_abs_relative_error"] == pytest.approx(0.1)
+        assert numbers["median_relative_error"] == pytest.approx(0.0)
+        assert numbers["nan_share"] == 0.25
+        assert numbers["networks"] == 4
+        # pairs with unequal truth: 5, of which two hold the NaN and one is swapped
+        assert numbers["order_preservation"] == pytest.approx(2 / 5)
+
+    def test_perfect_estimates(self):
+        from experiments.deep_linear_networks.accuracy import accuracy
+
+        truth = np.arange(1.0, 8.0)
+        numbers = accuracy(truth, truth)
+        assert numbers["p90_abs_relative_error"] == 0
+        assert numbers["order_preservation"] == 1
+        assert sum(1 for _ in itertools.combinations(truth, 2)) == 21
+
+
+def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
+    import json
+
+    from experiments.__main__ import run_experiment
+    from experiments.deep_linear_networks.report import KEYS
+
+    folder = tmp_path / "run"
+    code = run_experiment("deep-linear-networks", ["--config", "tiny", "--folder", str(folder), "--seeds", "1000:1003"])
+    assert code == 0
+    assert capsys.readouterr().out.strip().endswith(str(folder))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["1K"]) == {"study", "best"}
+    for numbers in summary["1K"].values():
+        assert set(KEYS) <= numbers.keys()
+    assert (folder / "networks.csv").read_text().count("\n") == 7
+    assert {path.name for path in (folder / "figures").iterdir()} >= {"1K-truth.png", "1K-gradients.png"}
+    assert (folder / "report.html").exists()
+    assert (
+        run_experiment("deep-linear-networks", ["--config", "tiny", "--folder", str(folder), "--seeds", "1000:1003"])
+        == 0
+    )
+
+
+@pytest.mark.parametrize("seeds", ["5", "7:3", "a:b"])
+def test_unusable_seeds_are_one_sentence(seeds, tmp_path):
+    from experiments.__main__ import run_experiment
+    from experiments.registry import UserError
+
+    arguments = ["--config", "tiny", "--folder", str(tmp_path / "run"), "--seeds", seeds]
+    with pytest.raises(UserError, match="give"):
+        run_experiment("deep-linear-networks", arguments)
