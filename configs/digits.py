@@ -31,6 +31,8 @@ class Sampling:
     thinning: int = 20
     batch_size: int = 100
     """Of the samplers that are run with minibatches too."""
+    samplers: tuple[str, ...] = ()
+    """Names as in the report; empty for all."""
     pilot_steps: int = 1000
 
 
@@ -84,7 +86,15 @@ def tiny() -> Digits:
     """
     return Digits(
         network=Network(hidden_units=2, num_examples=50, num_steps=50),
-        sampling=Sampling(num_chains=2, num_burnin=20, num_draws=20, thinning=2, batch_size=10, pilot_steps=20),
+        sampling=Sampling(
+            num_chains=2,
+            num_burnin=20,
+            num_draws=20,
+            thinning=2,
+            batch_size=10,
+            pilot_steps=20,
+            samplers=("SGLD, Euler", "SGNHT, batch 10"),
+        ),
         nuts=Nuts(num_chains=2, num_warmup=20, num_draws=20),
     )
 

@@ -13,8 +13,9 @@ from jax.flatten_util import ravel_pytree
 from configs.digits import Digits
 from experiments.digits.network import Perceptron, Split, accuracy, cross_entropy, load_digits, train
 from experiments.known_models.nuts import nuts_llc
-from experiments.known_models.samplers import Sampler, samplers, stored_pilot, tune
+from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
 from experiments.progress import progress_bar
+from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.posterior import LocalPosterior, default_nbeta
@@ -36,20 +37,26 @@ def run(config: Digits, folder: RunFolder) -> list[str]:
     chosen = chosen_samplers(config)
     rows = {}
     with progress_bar("digits", len(chosen) + 1) as update:
+        nuts = folder.piece("nuts", lambda: _nuts(config, posterior))
+        update(1, f"NUTS: LLC {float(nuts['mean']):.2f}")
         for number, sampler in enumerate(chosen):
             rows[sampler.name] = _estimate(config, folder, posterior, sampler, number)
-            update(number + 1, f"{sampler.name}: LLC {float(rows[sampler.name]['mean']):.2f}")
-        nuts = folder.piece("nuts", lambda: _nuts(config, posterior))
-        update(len(chosen) + 1, f"NUTS: LLC {float(nuts['mean']):.2f}")
-    folder.write_results(_dataset(config, training, rows, nuts))
+            update(number + 2, f"{sampler.name}: LLC {float(rows[sampler.name]['mean']):.2f}")
+            # After every sampler, so that a report can be had before the end.
+            folder.write_results(_dataset(config, training, rows, nuts))
     return [name for name, row in rows.items() if row["diverged"].any()]
 
 
 def chosen_samplers(config: Digits) -> list[Sampler]:
-    """Every sampler with full gradients, then those that are meant for minibatches with minibatches."""
+    """Those of the configuration; by default all with full gradients, then those meant for minibatches with minibatches."""
     size = config.sampling.batch_size
     noisy = [s for s in samplers(size) if s.name in ("SGLD, Leimkuhler-Matthews", "SGNHT", "metric SGLD")]
-    return [*samplers(None), *(s._replace(name=f"{s.name}, batch {size}") for s in noisy)]
+    every = [*samplers(None), *(s._replace(name=f"{s.name}, batch {size}") for s in noisy)]
+    known = {sampler.name: sampler for sampler in every}
+    unknown = [name for name in config.sampling.samplers if name not in known]
+    if unknown:
+        raise UserError(f"there is no sampler '{unknown[0]}'; there are: {', '.join(known)}")
+    return [known[name] for name in config.sampling.samplers or known]
 
 
 def _key(config: Digits, *numbers: int) -> jax.Array:
@@ -101,7 +108,7 @@ def _estimate(
             "burnin_trace": (nbeta * samples.burnin_excess).astype(np.float32),
         }
 
-    return folder.piece(f"estimates/{number:02d}", compute)
+    return folder.piece(f"estimates/{slug(sampler)}", compute)
 
 
 def _nuts(config: Digits, posterior: LocalPosterior) -> dict[str, Any]:

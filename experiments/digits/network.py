@@ -23,7 +23,8 @@ class Perceptron(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch pixels"]) -> Float[Array, "batch classes"]:
-        return nn.Dense(10)(nn.tanh(nn.Dense(self.hidden_units)(images)))
+        hidden = nn.tanh(nn.Dense(self.hidden_units, name="hidden")(images))
+        return nn.Dense(10, name="output")(hidden)
 
 
 class Split(NamedTuple):
@@ -53,7 +54,7 @@ def load_digits(num_examples: int, seed: int) -> Split:
 
 
 def _logits(params: Params, images: Array) -> Array:
-    hidden = params["params"]["Dense_0"]["bias"].shape[0]
+    hidden = params["params"]["hidden"]["bias"].shape[0]
     return jnp.asarray(Perceptron(hidden).apply(params, images))
 
 

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from configs.known_models import KnownModels
 from experiments.known_models.models import CURVATURES, KNOWN, check_names, coefficient_of, posterior_of
 from experiments.known_models.nuts import nuts_llc
-from experiments.known_models.samplers import Sampler, samplers, stored_pilot, tune
+from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
 from experiments.progress import progress_bar
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
@@ -51,7 +51,8 @@ def run(config: KnownModels, folder: RunFolder) -> list[str]:
                 rows[name].append(_measure(config, folder, name, posterior, sampler))
                 finished += 1
                 update(finished, f"{name}, {sampler.name}")
-    folder.write_results(_dataset(config, [sampler.name for sampler in chosen], rows, nuts))
+            # After every model, so that a report can be had before the end.
+            folder.write_results(_dataset(config, [sampler.name for sampler in chosen], rows, nuts))
     return [
         f"{name}, {sampler.name}"
         for name, line in rows.items()
@@ -91,7 +92,7 @@ def _measure(config: KnownModels, folder: RunFolder, name: str, posterior: Local
         seconds = time.perf_counter() - started
         return {**asdict(llc(samples)), "seconds": seconds, **_repeats(samples, budget.num_chains)}
 
-    return folder.piece(f"estimates/{name}/{_slug(sampler)}", compute)
+    return folder.piece(f"estimates/{name}/{slug(sampler)}", compute)
 
 
 def _repeats(samples: Samples, num_chains: int) -> dict[str, np.ndarray]:
@@ -119,14 +120,10 @@ def _nuts(config: KnownModels, folder: RunFolder, name: str, posterior: LocalPos
     return folder.piece(f"nuts/{name}", compute)
 
 
-def _slug(sampler: Sampler) -> str:
-    return sampler.name.lower().replace(",", "").replace(" ", "-")
-
-
 def _target(config: KnownModels, name: str, sampler: str, row: Row, exact: float) -> float:
     """What the sampler should converge to: at its own step where that is known, on the posterior otherwise."""
     if name == "quadratic" and sampler == "SGLD, Euler":
-        return quadratic_sgld_llc(CURVATURES, config.nbeta, config.localization, float(row["step_size"]))
+        return quadratic_sgld_llc(np.array(CURVATURES), config.nbeta, config.localization, float(row["step_size"]))
     return exact
 
 

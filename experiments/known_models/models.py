@@ -47,7 +47,9 @@ def _relu(input_dim: int) -> Known:
 
 
 KNOWN: dict[str, Callable[[], Known]] = {
-    "quadratic": lambda: Known(singular.quadratic(CURVATURES), partial(quadratic_sgld_llc, CURVATURES, step_size=0.0)),
+    "quadratic": lambda: Known(
+        singular.quadratic(CURVATURES), partial(quadratic_sgld_llc, np.array(CURVATURES), step_size=0.0)
+    ),
     "quartic": partial(_crossing, 2),
     "crossing-1-1": partial(_crossing, 1, 1),
     "crossing-2-2": partial(_crossing, 2, 2),

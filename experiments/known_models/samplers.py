@@ -22,7 +22,7 @@ from slt_jax.sampling.kernels import Kernel, sgld, sgnht
 from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
 from slt_jax.typing import Array, Params, PRNGKey
 
-__all__ = ["Pilot", "Sampler", "Tuned", "pilot", "samplers", "stored_pilot", "tune"]
+__all__ = ["Pilot", "Sampler", "Tuned", "pilot", "samplers", "slug", "stored_pilot", "tune"]
 
 STABILIZER = 0.1
 MOMENTUM = 0.9
@@ -97,7 +97,7 @@ def pilot(
     draw_key, curvature_key, chain_key = jax.random.split(key, 3)
     center, unravel = ravel_pytree(posterior.center)
     width = posterior.localization**-0.5
-    draws = jax.vmap(unravel)(center + width * jax.random.normal(draw_key, (num_chains, center.size)))
+    draws = jax.vmap(unravel)(center[None] + width * jax.random.normal(draw_key, (num_chains, center.size)))
     places = _with_center(posterior, draws)
     stiffest = _stiffest(curvature_key, posterior, places)
     for number in range(rounds):
@@ -109,6 +109,11 @@ def pilot(
         places = _with_center(posterior, samples.chains.kernel_state.params)
         stiffest = _stiffest(curvature_key, posterior, places)
     return Pilot(places, stiffest)
+
+
+def slug(sampler: Sampler) -> str:
+    """The sampler's name as a file name."""
+    return sampler.name.lower().replace(",", "").replace(" ", "-")
 
 
 def stored_pilot(folder: RunFolder, name: str, key: PRNGKey, posterior: LocalPosterior, **options: Any) -> Pilot:
