@@ -4,7 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["BEST", "CONFIGS", "DeepLinearNetworks", "Setting", "SizeClass", "cpu", "demo", "gpu", "size_class", "tiny"]
+__all__ = [
+    "BEST",
+    "CONFIGS",
+    "DeepLinearNetworks",
+    "Setting",
+    "SizeClass",
+    "cpu",
+    "demo",
+    "dependence",
+    "gpu",
+    "size_class",
+    "tiny",
+]
 
 
 @dataclass(frozen=True)
@@ -109,12 +121,29 @@ def gpu() -> DeepLinearNetworks:
     """The large classes of the study, as many networks of each as fit a night.
 
     Command: python -m experiments deep-linear-networks --config gpu
-    Cost:    one GPU with 80 GB, hours; not run yet. Two tiny networks a class are checked by the tests.
+    Cost:    one GPU with 80 GB, hours; not run on one yet. Second moments take 4·(n/500)·width² bytes: 2 GB for class 100K,
+             up to 32 GB for class 10M, where the metric's vectors take as much again.
     """
     classes = tuple(
         size_class(name, 50, together=together) for name, together in {"100K": 4, "1M": 1, "10M": 1}.items()
     )
     return DeepLinearNetworks(classes=classes, settings=(STUDY, BEST))
+
+
+def dependence() -> DeepLinearNetworks:
+    """λ̂ against localization, sampling time and nβ on six networks of class 1K, by the kernel of `best`.
+
+    Command: python -m experiments deep-linear-networks --config dependence
+    Cost:    two cores, about 10 minutes.
+    """
+    settings = tuple(
+        replace(
+            BEST, name=f"nbeta-x{factor:g}-gamma-{gamma:g}", nbeta_factor=factor, localization=gamma, num_steps=2000
+        )
+        for factor in (1.0, 10.0, 100.0)
+        for gamma in (1.0, 100.0, 10_000.0)
+    )
+    return DeepLinearNetworks(classes=(size_class("1K", 6),), settings=settings)
 
 
 def demo() -> DeepLinearNetworks:
@@ -132,4 +161,10 @@ def tiny() -> DeepLinearNetworks:
     return DeepLinearNetworks(classes=(small,), settings=(STUDY, replace(BEST, num_steps=200)))
 
 
-CONFIGS: dict[str, Callable[[], DeepLinearNetworks]] = {"demo": demo, "cpu": cpu, "gpu": gpu, "tiny": tiny}
+CONFIGS: dict[str, Callable[[], DeepLinearNetworks]] = {
+    "demo": demo,
+    "cpu": cpu,
+    "gpu": gpu,
+    "dependence": dependence,
+    "tiny": tiny,
+}

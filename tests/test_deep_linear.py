@@ -181,3 +181,32 @@ def test_unusable_seeds_are_one_sentence(seeds, tmp_path):
     arguments = ["--config", "tiny", "--folder", str(tmp_path / "run"), "--seeds", seeds]
     with pytest.raises(UserError, match="give"):
         run_experiment("deep-linear-networks", arguments)
+
+
+def test_large_classes_have_teachers_and_truths():
+    from configs.deep_linear_networks import gpu
+    from experiments.deep_linear_networks.measure import kernel_of, seeds_of, teacher, truth_dataset
+
+    config = gpu()
+    assert [size_class.name for size_class in config.classes] == ["100K", "1M", "10M"]
+    assert {kernel_of(setting).name for setting in config.settings} == {"sgld", "underdamped"}
+    smallest = config.classes[0]
+    assert seeds_of(config, smallest) == range(smallest.num_networks)
+    truth = truth_dataset(smallest, [(seed, teacher(smallest, seed)) for seed in range(2)])
+    assert (truth.lower <= truth.upper).all()
+    assert (truth.half_hessian_rank <= truth.lower).all()
+
+
+def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
+    from dataclasses import replace
+
+    from configs.deep_linear_networks import STUDY, tiny
+    from experiments.deep_linear_networks import measure
+    from experiments.run_folder import RunFolder
+
+    config = tiny()
+    size_class = replace(config.classes[0], study_step_size=1e-2)
+    config = replace(config, classes=(size_class,), settings=(STUDY,))
+    (sentence,) = measure.run(config, RunFolder.open("deep-linear-networks", "tiny", config, tmp_path / "run"))
+    assert "3 of 3 chains ran away" in sentence
+    assert "smaller step" in sentence

@@ -18,6 +18,7 @@ def draw_figures(folder: RunFolder, results: xarray.Dataset) -> dict[str, list[F
             _against_truth(folder, results.sel({"class": name}), str(name)),
             _error_against_gradients(folder, results.sel({"class": name}), str(name)),
             *_local_or_global(folder, results.sel({"class": name}), str(name)),
+            *_dependence(folder, results.sel({"class": name}), str(name)),
         ]
         for name in results["class"].values
     }
@@ -96,3 +97,43 @@ def _local_or_global(folder: RunFolder, results: xarray.Dataset, name: str) -> l
     ax.legend(fontsize=8)
     caption = f"Class {name}: estimates (best) where the local value differs from that of the deepest point."
     return [save_figure(folder, f"{name}-local", figure, caption)]
+
+
+def _dependence(folder: RunFolder, results: xarray.Dataset, name: str) -> list[FigureFile]:
+    """Courses of λ̂/λ by network, where the settings differ in nβ and localization alone."""
+    import matplotlib.pyplot as plt
+
+    chosen = {setting["name"]: setting for setting in folder.config["settings"]}
+    names = [s for s in _settings(results) if s.startswith("nbeta-x")]
+    if not names:
+        return []
+    factors = sorted({chosen[s]["nbeta_factor"] for s in names})
+    seeds = [seed for seed in results.seed.values if results.upper.sel(seed=seed).notnull()]
+    figure, axes = plt.subplots(
+        len(factors), len(seeds), figsize=(2.5 * len(seeds), 2.1 * len(factors)), sharex=True, sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for (row, column), ax in np.ndenumerate(axes):
+        at_seed = results.sel(seed=seeds[column])
+        truth = float(at_seed.upper)
+        for setting in names:
+            if chosen[setting]["nbeta_factor"] != factors[row]:
+                continue
+            course = at_seed.course.sel(setting=setting).values / truth
+            steps = (np.arange(len(course)) + 0.5) / len(course) * chosen[setting]["num_steps"]
+            ax.plot(steps, course, linewidth=1.2, label=f"γ = {chosen[setting]['localization']:g}")
+        ax.axhline(1.0, color="0.4", linewidth=0.8)
+        ax.axhline(float(at_seed.aoyagi) / truth, color="#b5651d", linestyle=":", linewidth=1.0, label="Aoyagi")
+        ax.axhline(
+            float(at_seed.half_hessian_rank) / truth, color="0.5", linestyle="--", linewidth=0.9, label="½ Hessian rank"
+        )
+        if row == 0:
+            ax.set_title(f"seed {seeds[column]}, λ = {truth:g}", fontsize=9)
+        if column == 0:
+            ax.set_ylabel(f"nβ = {factors[row]:g} n/log n\nestimate / λ", fontsize=8)
+        if row == len(factors) - 1:
+            ax.set_xlabel("sampling step", fontsize=8)
+    axes[0, 0].legend(fontsize=6)
+    axes[0, 0].set_ylim(0, 1.4)
+    caption = f"Class {name}: what is measured depends on localization, time and nβ together."
+    return [save_figure(folder, f"{name}-dependence", figure, caption)]

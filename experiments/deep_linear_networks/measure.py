@@ -66,7 +66,10 @@ def run(config: DeepLinearNetworks, folder: RunFolder) -> list[str]:
             datasets.append(estimates)
             lost = int(estimates.diverged.sum())
             if lost:
-                sentences.append(f"{size_class.name}, {setting.name}: {lost} of {len(chosen)} networks")
+                sentences.append(
+                    f"class {size_class.name}, setting {setting.name}: {lost} of {len(chosen)} chains ran away or left the "
+                    "finite numbers, and their estimates are NaN; use a smaller step_fraction or study_step_size"
+                )
     merged = xarray.merge(datasets, join="outer", compat="no_conflicts")
     # zarr has a specification for strings of variable length only
     folder.write_results(merged.assign_coords({name: merged[name].astype(object) for name in ("class", "setting")}))
