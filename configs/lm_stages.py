@@ -122,24 +122,24 @@ def demo() -> LMStages:
 
     Command: python -m experiments lm-stages --config demo
     Cost:    two cores, under 10 minutes.
-    Expect:  loss at the bigram line by 600 steps; prefix matching of one head of the second layer above 0.5 from about
-             1,300 steps on; LLC and that head's refined LLC rise in the same window.
+    Expect:  loss below the bigram predictor's at step 100; a previous-token head (0:1) and four induction heads, whose
+             prefix-matching scores pass 0.5 at step 1,200; LLC 3.1 (400), 5.3 (1,200), 3.7 (3,000), and the refined LLCs of
+             those heads rise in the same window.
     """
-    steps = (50, 100, 200, 400, 600, 800, 1000, 1200, 1400, 1700, 2200, 3000)
+    steps = (200, 400, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000)
     return LMStages(
         data=Triggers(),
         model=Model(embed_dim=64, num_heads=4),
         training=Training(num_steps=3000, learning_rate=8e-3, weight_decay=0.0, batch_size=32, checkpoint_every=100),
         sampling=Sampling(
-            num_examples=4096, step_size=1e-3, batch_size=32, num_chains=2, num_draws=200, num_burnin=50,
-            checkpoint_steps=steps,
+            num_examples=4096, batch_size=32, num_chains=2, num_draws=200, num_burnin=150, checkpoint_steps=steps
         ),
         refined=Refined(
             num_examples=4096, batch_size=32, num_chains=2, num_draws=100, num_burnin=50, checkpoint_steps=steps
         ),
         num_evaluation_sequences=256,
         num_probe_sequences=256,
-    )  # fmt: skip
+    )
 
 
 def cpu() -> LMStages:

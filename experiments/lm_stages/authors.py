@@ -11,7 +11,7 @@ import numpy as np
 from experiments.page import Table
 from slt_jax.analysis.stages import Boundary, Stages, detect_stages
 
-__all__ = ["PUBLISHED", "authors_stages", "authors_table", "nearest_boundary"]
+__all__ = ["AUTHORS_HEAD", "PUBLISHED", "authors_stages", "authors_table", "nearest_boundary"]
 
 CURVES = Path(__file__).with_name("authors_curves.csv")
 
@@ -29,6 +29,10 @@ PUBLISHED = (
     Published("LM4", 17_000, 8.62), Published("LM5", 50_000, 1.77),
 )  # fmt: skip
 """Figure 1 of arXiv 2402.02364."""
+
+AUTHORS_HEAD = (
+    "stage", "published end", "found", "95% interval", "kind, draws with it", "published change of LLC", "found",
+)  # fmt: skip
 
 
 def authors_stages() -> Stages:
@@ -65,13 +69,4 @@ def authors_table(stages: Stages) -> Table:
         same = len(stages.stages) == len(PUBLISHED)
         ours = f"{stages.stages[index].llc_change:+.2f}" if same else ""
         rows.append([*cells, f"{llc_change:+.2f}", ours])
-    head = [
-        "stage",
-        "published end",
-        "found",
-        "95% interval",
-        "kind, draws with it",
-        "published change of LLC",
-        "found",
-    ]
-    return Table(head, rows)
+    return Table(AUTHORS_HEAD, rows)

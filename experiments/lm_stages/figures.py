@@ -1,35 +1,62 @@
 """Figures of `lm-stages`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray
 
-from experiments.lm_stages.heads import best_head, head_name
+from experiments.lm_stages.heads import best_head, head_name, where_known
+from experiments.lrt_stages.stages import arrows, intervals, stage_names
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
+from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import LLC_COLOR, plot_curves, plot_development, plot_rhat, plot_traces, shade_stages
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["attention_figure", "development_figure", "heads_figure", "knowledge_figure", "sampling_figure"]
 
 PREVIOUS, PREFIX = "#3a7d44", "#b03a5b"
 
 
-def development_figure(folder: RunFolder, results: xarray.Dataset, boundaries: list[float]) -> FigureFile:
+def development_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
     """Loss with the predictors it passes, and LLC; stages shaded."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    at = results.where(results.llc.notnull(), drop=True)
+    figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
+    at = where_known(results, "diverged")
+    smooth = None if stages is None else (stages.curve.steps, stages.curve.mean)
     plot_development(
-        ax, results.step.values, results.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values
-    )
+        ax, results.step.values, results.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values,
+        llc_smooth=smooth,
+    )  # fmt: skip
     ax.set_ylabel("loss (nats per token)")
     for name, loss in baselines(results).items():
         ax.axhline(loss, color="0.4", linestyle="--", linewidth=0.8)
-        ax.text(0.01, loss, name, transform=ax.get_yaxis_transform(), va="bottom", fontsize=7, color="0.3")
-    if len(boundaries) > 2:
-        shade_stages(ax, boundaries, [f"stage {i + 1}" for i in range(len(boundaries) - 1)])
-    caption = "Loss on evaluation sequences, the losses of simpler predictors (dashed), and the LLC over training."
+        ax.text(0.99, loss, name, transform=ax.get_yaxis_transform(), va="bottom", ha="right", fontsize=7, color="0.3")
+    shade(ax, stages, labels=True)
+    caption = (
+        "Loss on evaluation sequences, the losses of simpler predictors (dashed), and the LLC over training with the Gaussian "
+        "process the stages are read from; bars along the bottom hold each boundary with 95% probability."
+    )
     return save_figure(folder, "development", figure, caption)
+
+
+def shade(ax: "Axes", stages: Stages | None, *, labels: bool = False) -> None:
+    """Shade the stages, if there are any, behind what is drawn on `ax`."""
+    if stages is None:
+        return
+    names = [f"{name}: {arrows(stage.type)}" for name, stage in zip(stage_names(stages), stages.stages, strict=True)]
+    shade_stages(ax, stages.edges, names if labels else (), intervals=intervals(stages) if labels else ())
+
+
+def tidy_log_axis(ax: "Axes") -> None:
+    """Label decades only: the numbers between them run into each other on a small panel."""
+    from matplotlib.ticker import NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def baselines(results: xarray.Dataset) -> dict[str, float]:
@@ -38,7 +65,7 @@ def baselines(results: xarray.Dataset) -> dict[str, float]:
     return {name.removeprefix(prefix): float(loss) for name, loss in results.attrs.items() if name.startswith(prefix)}
 
 
-def knowledge_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def knowledge_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
     """Bigrams, n-grams, in-context learning, positions and composition over training."""
     import matplotlib.pyplot as plt
 
@@ -60,13 +87,15 @@ def knowledge_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     figure, axes = plt.subplots(rows, 3, figsize=(9, 2.9 * rows), layout="constrained", squeeze=False)
     for ax, (title, (label, curves)) in zip(np.ravel(axes), panels.items(), strict=False):
         plot_curves(ax, steps, curves, ylabel=label)
+        tidy_log_axis(ax)
+        shade(ax, stages)
         ax.set_title(title, fontsize=10)
     for ax in np.ravel(axes)[len(panels) :]:
         ax.set_visible(False)
-    return save_figure(folder, "knowledge", figure, "What the model has learned, over training.")
+    return save_figure(folder, "knowledge", figure, "What the model has learned, over training; stages shaded.")
 
 
-def heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
     """A panel per head: its refined LLC, and its previous-token and prefix-matching scores."""
     import matplotlib.pyplot as plt
 
@@ -80,7 +109,7 @@ def heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         sharex=True,
         sharey=True,
     )
-    at = results.where(results.head_llc.notnull().any(("layer", "head")), drop=True)
+    at = where_known(results, "head_diverged")
     steps = results.step.values
     for (layer, head), ax in np.ndenumerate(axes):
         here = at.isel(layer=layer, head=head)
@@ -91,7 +120,8 @@ def heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
             color=LLC_COLOR,
             linewidth=1.3,
         )
-        ax.set_xscale("log")
+        tidy_log_axis(ax)
+        shade(ax, stages)
         ax.set_title(head_name(layer, head), fontsize=9)
         other = ax.twinx()
         scores = results.isel(layer=layer, head=head)
@@ -100,9 +130,13 @@ def heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         other.set_ylim(0, 1)
         if head < heads - 1:
             other.set_yticklabels([])
+        else:
+            other.set_ylabel("score", fontsize=8)
     other.legend(fontsize=6, loc="upper left")
     for ax in axes[:, 0]:
         ax.set_ylabel("refined LLC", color=LLC_COLOR, fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("training step", fontsize=8)
     caption = "Every head: refined LLC (blue, 2 standard errors) and its two attention scores (right axes, 0 to 1)."
     return save_figure(folder, "heads", figure, caption)
 
@@ -112,7 +146,7 @@ def attention_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.8), layout="constrained")
-    labels = [label if label.strip() else "␣" for label in results.example.values.tolist()]
+    labels = [label.replace("\n", "↵").replace(" ", "␣") for label in results.attrs["example"]]
     for ax, score in zip(axes, ("previous_token", "prefix_matching"), strict=True):
         layer, head = best_head(results, score)
         ax.imshow(results.attention.values[layer, head], cmap="Blues", vmin=0, vmax=1)
@@ -128,7 +162,7 @@ def sampling_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     """Chains of the whole-model LLC at a few checkpoints, and R-hat of all."""
     import matplotlib.pyplot as plt
 
-    at = results.where(results.llc.notnull(), drop=True)
+    at = where_known(results, "diverged")
     shown = np.unique(np.linspace(0, at.checkpoint.size - 1, min(5, at.checkpoint.size)).astype(int))
     figure, axes = plt.subplots(2, 3, figsize=(9, 5.2), layout="constrained")
     for ax, index in zip(np.ravel(axes), shown, strict=False):
@@ -136,6 +170,7 @@ def sampling_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         plot_traces(ax, here.llc_burnin_trace.values, here.llc_trace.values)
         ax.set_title(f"step {int(here.checkpoint):,}", fontsize=9)
     plot_rhat(np.ravel(axes)[len(shown)], at.checkpoint.values, at.llc_rhat.values)
+    tidy_log_axis(np.ravel(axes)[len(shown)])
     for ax in np.ravel(axes)[len(shown) + 1 :]:
         ax.set_visible(False)
     return save_figure(folder, "sampling", figure, "Chains (running mean over 25 steps; burn-in grey) and R-hat.")

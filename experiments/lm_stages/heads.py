@@ -5,7 +5,14 @@ from typing import NamedTuple
 import numpy as np
 import xarray
 
-__all__ = ["Change", "best_head", "change", "crossing", "head_name", "window"]
+__all__ = ["Change", "best_head", "crossing", "head_name", "largest_change", "where_known", "window"]
+
+
+def where_known(results: xarray.Dataset, name: str) -> xarray.Dataset:
+    """`results` at the checkpoints that have a value of variable `name`."""
+    known = results[name].notnull()
+    over = [dim for dim in known.dims if dim != "checkpoint"]
+    return results.isel(checkpoint=np.flatnonzero(known.any(over).values))
 
 
 def head_name(layer: int, head: int) -> str:
@@ -43,12 +50,17 @@ class Change(NamedTuple):
     std_error: float
 
 
-def change(curve: xarray.DataArray, std_error: xarray.DataArray, between: tuple[int, int]) -> Change:
-    """The change of `curve` over the checkpoints that enclose `between`."""
-    kept = curve.notnull()
-    steps = curve.checkpoint.values[kept.values]
+def largest_change(curve: xarray.DataArray, std_error: xarray.DataArray, between: tuple[int, int]) -> Change:
+    """The largest move of `curve` between two of the checkpoints that enclose `between`; NaN if there are not two."""
+    steps = curve.checkpoint.values[curve.notnull().values]
     before, after = steps[steps <= between[0]], steps[steps >= between[1]]
-    start, end = int(before[-1] if len(before) else steps[0]), int(after[0] if len(after) else steps[-1])
-    moved = float(curve.sel(checkpoint=end) - curve.sel(checkpoint=start))
-    error = float(np.hypot(std_error.sel(checkpoint=end), std_error.sel(checkpoint=start)))
-    return Change(start, end, moved, error)
+    first, last = (before[-1:], after[:1])
+    inside = steps[
+        (steps >= (first[0] if len(first) else between[0])) & (steps <= (last[0] if len(last) else between[1]))
+    ]
+    if len(inside) < 2:
+        return Change(*between, float("nan"), float("nan"))
+    values, errors = (array.sel(checkpoint=inside).values for array in (curve, std_error))
+    moves = np.triu(values[None, :] - values[:, None])  # from row to column, forwards in time
+    i, j = np.unravel_index(np.abs(moves).argmax(), moves.shape)
+    return Change(int(inside[i]), int(inside[j]), float(moves[i, j]), float(np.hypot(errors[i], errors[j])))

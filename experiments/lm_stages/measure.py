@@ -11,7 +11,7 @@ import xarray
 
 from configs.lm_stages import LMStages, Refined, Sampling, Training
 from experiments.llc_pieces import llc_dataset, llc_piece
-from experiments.lm_stages.memory import training_memory
+from experiments.lm_stages.memory import Memory, announce, estimate_memory
 from experiments.lm_stages.refined import measure_heads
 from experiments.lm_stages.tasks import Task, open_task
 from experiments.progress import progress_bar
@@ -24,7 +24,16 @@ from slt_jax.sampling.kernels import sgld
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import train
 
-__all__ = ["language_model", "run", "sampled_steps", "saved_steps", "stored_params", "train_model"]
+__all__ = [
+    "language_model",
+    "measure_knowledge",
+    "measure_memory",
+    "run",
+    "sampled_steps",
+    "saved_steps",
+    "stored_params",
+    "train_model",
+]
 
 # One stream per use, folded into the seed's key: nothing drawn for one purpose moves when another changes.
 INIT, TRAINING, PROBES, CHAINS = range(4)
@@ -34,6 +43,7 @@ def run(config: LMStages, folder: RunFolder) -> list[str]:
     """Compute whatever is not in `folder` yet; returns one sentence for every estimate with a diverged chain."""
     task = open_task(config, folder)
     model = language_model(config, task)
+    announce(measure_memory(config, folder, task))
     train_model(config, folder, task)
     knowledge = measure_knowledge(config, folder, task)
     estimates = measure_llc(config, folder, task)
@@ -42,8 +52,11 @@ def run(config: LMStages, folder: RunFolder) -> list[str]:
         stored_params(config, folder, task, sampled_steps(config, config.refined)), name="heads",
     )  # fmt: skip
     llcs = llc_dataset({config.seed: estimates}).squeeze("seed", drop=True)
+    # As numbers: heads may be sampled at other checkpoints, and a missing truth value has no place on disk.
+    llcs, heads = llcs.assign(diverged=llcs.diverged * 1.0), heads.assign(head_diverged=heads.head_diverged * 1.0)
     results = xarray.merge([knowledge, llcs, heads], join="outer")
-    folder.write_results(results.assign_attrs({f"baseline.{name}": loss for name, loss in task.baselines.items()}))
+    facts = {f"baseline.{name}": loss for name, loss in task.baselines.items()} | {"source": task.sources[0]}
+    folder.write_results(results.assign_attrs(facts | {"memory": str(measure_memory(config, folder, task))}))
     sentences = [f"step {step}: {piece['status']}" for step, piece in estimates.items() if piece["diverged"].any()]
     lost = int(heads.head_diverged.sum())
     return sentences + ([f"{lost} chains of refined LLCs"] if lost else [])
@@ -69,6 +82,12 @@ def sampled_steps(config: LMStages, sampling: Sampling | Refined) -> list[int]:
     return sorted(named or [step for step in saved_steps(config.training) if step > 0])
 
 
+def kept_steps(config: LMStages) -> list[int]:
+    """The steps whose parameters are kept and measured: saved or sampled."""
+    sampled = {*sampled_steps(config, config.sampling), *sampled_steps(config, config.refined)}
+    return sorted({*saved_steps(config.training), *sampled})
+
+
 def _seed_key(config: LMStages, use: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(config.seed), use)
 
@@ -83,55 +102,67 @@ def stored_params(config: LMStages, folder: RunFolder, task: Task, steps: list[i
     return {step: store.params(step, like) for step in steps}
 
 
+def _optimizer(training: Training) -> optax.GradientTransformation:
+    return optax.adamw(training.learning_rate, weight_decay=training.weight_decay)
+
+
+def measure_memory(config: LMStages, folder: RunFolder, task: Task) -> Memory:
+    """What the run needs of a device, from its compiled programs."""
+
+    def compute() -> dict[str, Any]:
+        model, optimizer = language_model(config, task), _optimizer(config.training)
+        return estimate_memory(config, model, task.batches, task.data, optimizer)._asdict()
+
+    return Memory(**{name: int(size) for name, size in folder.piece("memory", compute).items()})
+
+
 def train_model(config: LMStages, folder: RunFolder, task: Task) -> None:
     """Train to the end, from wherever the store stands."""
     training, model = config.training, language_model(config, task)
     store = CheckpointStore(folder.path / "checkpoints")
     if store.steps() and store.steps()[-1] >= training.num_steps:
         return
-    optimizer = optax.adamw(training.learning_rate, weight_decay=training.weight_decay)
-    training_memory(model, task, optimizer)
-    wanted = {*saved_steps(training), *sampled_steps(config, config.sampling), *sampled_steps(config, config.refined)}
     with progress_bar("training", training.num_steps) as update:
         train(
             _seed_key(config, TRAINING),
             next_token_loss(model),
             _initial_params(config, task),
             task.batches,
-            optimizer,
+            _optimizer(training),
             num_steps=training.num_steps,
             store=store,
-            save_at=sorted(wanted),
+            save_at=kept_steps(config),
             data=task.data,
             on_progress=lambda step, loss: update(step, f"loss {loss:.3f}"),
         )
 
 
 def measure_knowledge(config: LMStages, folder: RunFolder, task: Task) -> xarray.Dataset:
-    """Losses, scores and heads at every saved step, and what the most telling heads attend to at the end."""
-    model, steps = language_model(config, task), saved_steps(config.training)
+    """Losses, scores and heads at every kept step, and what the most telling heads attend to at the end."""
+    model, steps = language_model(config, task), kept_steps(config)
 
     def compute() -> dict[str, Any]:
         rows = []
         with progress_bar("scores", len(steps)) as update:
-            for step, params in stored_params(config, folder, task, steps).items():
-                rows.append(
-                    jax.tree.map(np.asarray, _knowledge(config, model, jax.tree.map(jnp.asarray, params), task))
-                )
+            for step, stored in stored_params(config, folder, task, steps).items():
+                params = jax.tree.map(jnp.asarray, stored)
+                rows.append(jax.tree.map(np.asarray, _knowledge(config, model, params, task)))
                 update(len(rows), f"step {step}")
         example = _example(np.asarray(task.evaluation))
         patterns = attention_patterns(model, params, jnp.asarray(example[None]))[:, 0]
         stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        return {**stacked, "attention": patterns, "example": task.decode(example)}
+        return {**stacked, "step": steps, "attention": patterns, "example": task.decode(example)}
 
     stored = folder.piece("knowledge", compute)
     dims = {
         "loss_position": ("step", "position"), "previous_token": ("step", "layer", "head"),
         "prefix_matching": ("step", "layer", "head"), "k_composition": ("step", "head", "later_head"),
-        "attention": ("layer", "head", "query", "key"), "example": ("query",),
+        "attention": ("layer", "head", "query", "key"),
     }  # fmt: skip
+    kept = stored.pop("step").tolist()  # of the run that trained, which another experiment may borrow
+    labels = stored.pop("example").tolist()  # an attribute: zarr has no settled form for numpy's strings
     variables = {name: (dims.get(name, ("step",)), values) for name, values in stored.items()}
-    return xarray.Dataset(variables, coords={"step": steps})
+    return xarray.Dataset(variables, coords={"step": kept}, attrs={"example": labels})
 
 
 def _knowledge(config: LMStages, model: LanguageModel, params: Any, task: Task) -> dict[str, Any]:

@@ -6,12 +6,16 @@ import numpy as np
 import xarray
 
 from experiments.lm_stages import figures
-from experiments.lm_stages.heads import best_head, change, crossing, head_name, window
+from experiments.lm_stages.authors import AUTHORS_HEAD, authors_stages, authors_table
+from experiments.lm_stages.heads import best_head, crossing, head_name, largest_change, where_known, window
+from experiments.lrt_stages.stages import stage_table
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
+from slt_jax.analysis.stages import Stages, detect_stages
 
 __all__ = ["report"]
 
+FEWEST = 5  # LLC estimates that stage detection needs
 FORMED = 0.5
 """A head whose score is above this is said to have formed."""
 
@@ -19,20 +23,29 @@ FORMED = 0.5
 def report(folder: RunFolder) -> None:
     """Write figures, `summary.json` and `report.html`."""
     results = folder.read_results()
-    folder.write_summary(summary(results))
+    stages = find_stages(results)
+    folder.write_summary(summary(results, stages))
     sections = [
-        Section("Loss and LLC", _story(results), figures=[figures.development_figure(folder, results, [])]),
+        Section("Loss and LLC", _story(results), figures=[figures.development_figure(folder, results, stages)]),
+        Section("The stages", _about_stages(stages), None if stages is None else stage_table({0: stages})),
         Section("Checkpoint by checkpoint", table=_table(results)),
-        Section("What it knows", figures=[figures.knowledge_figure(folder, results)]),
+        Section("What it knows", figures=[figures.knowledge_figure(folder, results, stages)]),
         Section(
             "Heads", _head_story(results), _head_table(results),
-            [figures.heads_figure(folder, results), figures.attention_figure(folder, results)],
+            [figures.heads_figure(folder, results, stages), figures.attention_figure(folder, results)],
         ),
         Section(
             "Is the sampling to be trusted?",
             ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
-             "errors away from zero, the chain had not settled and the LLC is a lower bound."],
+             "errors away from zero, the chain had not settled and the LLC is a lower bound.",
+             results.attrs["memory"]],
             _diagnostics_table(results), [figures.sampling_figure(folder, results)],
+        ),
+        Section(
+            "The authors' run through the same stage detection",
+            ["Two layers, eight heads, context 1,024, 50,000 steps on the Pile (arXiv 2402.02364): the loss and LLC of 501 "
+             "checkpoints as published. Step 0 is left out, so LM1's change of LLC is counted from step 100."],
+            _authors_table(folder),
         ),
     ]  # fmt: skip
     lead = (
@@ -43,7 +56,30 @@ def report(folder: RunFolder) -> None:
     write_page(folder, f"lm-stages, config {folder.config_name}", lead, sections, _warnings(results))
 
 
-def summary(results: xarray.Dataset) -> dict[str, Any]:
+def find_stages(results: xarray.Dataset) -> Stages | None:
+    """The stages of the whole-model LLC; `None` with fewer than five estimates."""
+    at = where_known(results, "llc")
+    if at.checkpoint.size < FEWEST:
+        return None
+    curves = (at.checkpoint, at.llc, at.llc_std_error, results.step, results.loss)
+    return detect_stages(*(curve.values.astype(float) for curve in curves))
+
+
+def _about_stages(stages: Stages | None) -> list[str]:
+    if stages is None:
+        return [f"Not looked for: there are fewer than {FEWEST} checkpoints with an LLC."]
+    return [
+        "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
+        "Boundaries found in fewer than nine of ten draws from the smoothing process are left out."
+    ]
+
+
+def _authors_table(folder: RunFolder) -> Table:
+    rows = folder.piece("authors", lambda: {"rows": authors_table(authors_stages()).rows})["rows"]
+    return Table(AUTHORS_HEAD, rows.tolist())
+
+
+def summary(results: xarray.Dataset, stages: Stages | None) -> dict[str, Any]:
     """The numbers of the page."""
     rows = []
     for step in _sampled(results):
@@ -57,14 +93,18 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
         "baselines": figures.baselines(results),
         "crossings": {name: crossed for name, (_, crossed) in _crossings(results).items()},
         "induction": _induction(results),
+        "memory": results.attrs["memory"],
+        "boundaries": [boundary._asdict() for boundary in stages.boundaries] if stages else [],
+        "unsupported": [boundary._asdict() for boundary in stages.candidates] if stages else [],
+        "stages": [stage._asdict() for stage in stages.stages] if stages else [],
         "checkpoints": rows,
         "diverged_chains": int(results.diverged.sum()) + int(results.head_diverged.sum()),
     }
 
 
 def _sampled(results: xarray.Dataset) -> list[int]:
-    """Steps with a whole-model LLC."""
-    return [int(step) for step in results.checkpoint.values[results.llc_rhat.notnull().values]]
+    """Steps at which the whole model was sampled."""
+    return [int(step) for step in where_known(results, "diverged").checkpoint.values]
 
 
 def _crossings(results: xarray.Dataset) -> dict[str, tuple[float, int | None]]:
@@ -80,9 +120,9 @@ def _induction(results: xarray.Dataset) -> dict[str, Any]:
     layer, head = best_head(results, "prefix_matching")
     scores = results.prefix_matching.isel(layer=layer, head=head).values
     between = window(results.step.values, scores)
-    whole = change(results.llc, results.llc_std_error, between)
+    whole = largest_change(results.llc, results.llc_std_error, between)
     own = results.isel(layer=layer, head=head)
-    refined = change(own.head_llc, own.head_llc_std_error, between)
+    refined = largest_change(own.head_llc, own.head_llc_std_error, between)
     return {
         "head": head_name(layer, head), "score": float(scores[-1]), "formed_at": crossing(results.step.values, scores, FORMED),
         "window": list(between), "llc": whole._asdict(), "head_llc": refined._asdict(),
@@ -103,10 +143,14 @@ def _story(results: xarray.Dataset) -> list[str]:
         f"Predictors that know less, and when the model is as good as they are: {'; '.join(sentences)}. "
         f"At the end its loss is {float(results.loss[-1]):.3f}.",
         f"The strongest induction head is {found['head']}: its prefix-matching score {formed} and ends at "
-        f"{found['score']:.2f}. It forms between steps {found['window'][0]:,} and {found['window'][1]:,}. Between the "
-        f"checkpoints {whole['start']:,} and {whole['end']:,} the LLC of the whole model moves by {whole['change']:+.1f} "
-        f"± {whole['std_error']:.1f}, and that head's refined LLC by {refined['change']:+.1f} ± {refined['std_error']:.1f}.",
+        f"{found['score']:.2f}. It forms between steps {found['window'][0]:,} and {found['window'][1]:,}. The largest moves "
+        f"between checkpoints of that time: the LLC of the whole model by {_moved(whole)}; that head's refined LLC by "
+        f"{_moved(refined)}.",
     ]
+
+
+def _moved(change: dict[str, Any]) -> str:
+    return f"{change['change']:+.2f} ± {change['std_error']:.2f} from {change['start']:,} to {change['end']:,}"
 
 
 def _table(results: xarray.Dataset) -> Table:
@@ -141,7 +185,7 @@ def _head_story(results: xarray.Dataset) -> list[str]:
 
 
 def _head_table(results: xarray.Dataset) -> Table:
-    at = results.where(results.head_llc.notnull().any(("layer", "head")), drop=True)
+    at = where_known(results, "head_diverged")
     rows = []
     for layer, head in np.ndindex(results.sizes["layer"], results.sizes["head"]):
         here, scores = at.isel(layer=layer, head=head), results.isel(layer=layer, head=head, step=-1)

@@ -14,7 +14,7 @@ from configs.lm_stages import LMStages, Text, Triggers
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.data.corpus_statistics import bigram_table, common_ngrams, ngram_losses
-from slt_jax.data.packing import Corpus, TokenBatches, load_corpus, pack, windows
+from slt_jax.data.packing import Corpus, TokenBatches, check_context, load_corpus, pack, windows
 from slt_jax.data.sequences import TriggerBigrams, trigger_batches
 from slt_jax.data.text import huggingface_source, text_sources
 from slt_jax.data.tokenizer import train_tokenizer
@@ -106,15 +106,19 @@ def _trigger_task(config: LMStages, data: Triggers) -> Task:
 
 
 def _text_task(config: LMStages, data: Text, folder: RunFolder) -> Task:
-    corpus = _packed(data, folder.path / "data")
+    try:
+        corpus = _packed(data, folder.path / "data")
+        tokenizer = corpus.tokenizer()
+    except ImportError as error:  # a missing extra; its one sentence says how to install it
+        raise UserError(str(error)) from error
     train, held_out = corpus.tokens("train"), corpus.tokens("held_out")
+    check_context(min(len(train), len(held_out)), data.context)
     large = len(train) > ON_DEVICE
     path = str(corpus.path("train")) if large else None
     window = partial(windows, context=data.context, bos=corpus.bos)
     counted = folder.piece("ngram_losses", lambda: {"losses": ngram_losses(train, held_out, corpus.vocab_size)})
     baselines = {"uniform": float(np.log(corpus.vocab_size))}
     baselines |= dict(zip(("unigram", "bigram", "trigram"), map(float, counted["losses"]), strict=True))
-    tokenizer = corpus.tokenizer()
 
     def posterior_data(source: str, count: int) -> Batch:
         tokens = corpus.tokens("train", None if source == "all" else source)

@@ -1,5 +1,6 @@
 """The computing half of `refined-llc`: train or borrow a model, then sample heads and the whole on every source."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from experiments.llc_pieces import llc_piece
 from experiments.lm_stages.measure import (
     language_model,
     measure_knowledge,
+    measure_memory,
     sampled_steps,
     stored_params,
     train_model,
 )
+from experiments.lm_stages.memory import announce
 from experiments.lm_stages.refined import CHAINS_KEY, measure_heads
 from experiments.lm_stages.tasks import Task, open_task
 from experiments.progress import progress_bar
@@ -34,12 +37,15 @@ __all__ = ["run"]
 
 def run(config: RefinedLLC, folder: RunFolder) -> list[str]:
     """Compute whatever is not in `folder` yet; returns one sentence for every source with a diverged chain."""
+    # The heads' settings, so that a training made here keeps the checkpoints that are sampled here.
+    stages, refined = replace(config.stages, refined=config.refined), config.refined
     trained = _trained_folder(config, folder)
-    task = open_task(config.stages, trained)
-    train_model(config.stages, trained, task)
-    model, refined = language_model(config.stages, task), config.refined
-    params = stored_params(config.stages, trained, task, sampled_steps(config.stages, refined))
-    parts, sentences = [measure_knowledge(config.stages, trained, task)], []
+    task = open_task(stages, trained)
+    announce(measure_memory(stages, folder, task))
+    train_model(stages, trained, task)
+    model = language_model(stages, task)
+    params = stored_params(stages, trained, task, sampled_steps(stages, refined))
+    parts, sentences = [measure_knowledge(stages, trained, task)], []
     for source in _sources(config, task):
         data = task.posterior_data(source, refined.num_examples)
         heads = measure_heads(folder, model, data, refined, params, name=f"heads/{source}")

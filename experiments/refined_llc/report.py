@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.lm_stages.heads import head_name
+from experiments.lm_stages.heads import head_name, where_known
 from experiments.page import FigureFile, Section, Table, save_figure, write_page
 from experiments.run_folder import RunFolder
 from slt_jax.analysis.components import Clusters, RiseThenFall, cluster_curves, rise_then_fall
@@ -15,10 +15,7 @@ __all__ = ["report"]
 
 def report(folder: RunFolder) -> None:
     """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
-    results = (
-        results.where(results.whole_llc.notnull().any("source"), drop=True) if "checkpoint" in results.dims else results
-    )
+    results = where_known(folder.read_results(), "whole_diverged")
     groups = _clusters(results, folder.config["num_clusters"])
     hills = _hills(results)
     folder.write_summary(_summary(results, groups, hills))
