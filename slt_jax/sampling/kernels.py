@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from blackjax.sgmcmc import diffusions
+from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_center_loss, minibatch_loss_and_gradient
 from slt_jax.sampling.preconditioners import Metric, Preconditioner
@@ -172,8 +173,10 @@ def _step_sgld(
 
 def _standard_normal(key: PRNGKey, like: Params) -> Params:
     """N(0, I) in the shape of `like`: blackjax's overdamped Langevin step h·force + √(2h)·N without force, h = ½."""
-    zeros = jax.tree.map(jnp.zeros_like, like)
-    return diffusions.overdamped_langevin()(key, zeros, zeros, 0.5)
+    flat, unravel = ravel_pytree(like)
+    zeros = jnp.zeros_like(flat)
+    # Behind a barrier, or XLA's CPU backend draws the whole vector again for every leaf that is cut out of it.
+    return unravel(jax.lax.optimization_barrier(diffusions.overdamped_langevin()(key, zeros, zeros, 0.5)))
 
 
 def _langevin_move(
