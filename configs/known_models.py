@@ -71,14 +71,14 @@ def demo() -> KnownModels:
 
 
 def tiny() -> KnownModels:
-    """For the tests of the experiment itself: one model, two samplers, no accuracy.
+    """For the tests of the experiment itself: one model, one sampler, no accuracy.
 
     Command: python -m experiments known-models --config tiny
     Cost:    seconds.
     """
     return KnownModels(
         models=("quadratic",),
-        samplers=("SGLD, Euler", "SGNHT"),
+        samplers=("SGLD, Euler",),
         budget=Budget(repeats=5, num_chains=2, num_burnin=20, num_draws=20, thinning=2),
         nuts=Nuts(models=("quadratic",), num_chains=2, num_warmup=20, num_draws=20),
     )

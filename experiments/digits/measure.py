@@ -147,4 +147,6 @@ def _dataset(
     variables["training_loss"] = ("training_step", training["losses"])
     variables["num_parameters"] = training["params"].size
     variables["nbeta"] = config.sampling.nbeta or default_nbeta(config.network.num_examples)
-    return xarray.Dataset(variables, coords={"sampler": names, "sampled": list(rows)})
+    # As objects: zarr stores those as strings of any length, which its format specifies.
+    coordinates = {"sampler": np.array(names, object), "sampled": np.array(list(rows), object)}
+    return xarray.Dataset(variables, coords=coordinates)

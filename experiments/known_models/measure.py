@@ -163,4 +163,6 @@ def _dataset(
     variables["multiplicity"] = ("model", np.array([each.multiplicity for each in coefficients]))
     for name in missing:
         variables[f"nuts_{name}"] = ("model", np.array([float(nuts.get(model, missing)[name]) for model in rows]))
-    return xarray.Dataset(variables, coords={"model": list(rows), "sampler": sampler_names, "level": list(LEVELS)})
+    # As objects: zarr stores those as strings of any length, which its format specifies.
+    names = {"model": np.array(list(rows), object), "sampler": np.array(sampler_names, object)}
+    return xarray.Dataset(variables, coords={**names, "level": list(LEVELS)})

@@ -41,7 +41,8 @@ def report(folder: RunFolder) -> None:
                 f"{budget['num_draws'] * budget['thinning']:,} more with full gradients, on {chains:,} chains; its step "
                 "follows from one rule (experiments/known_models/samplers.py). In the table: error relative to the exact "
                 "value, ± one standard error, and in brackets the error in standard errors. Euler's SGLD has a bias of first "
-                "order in its step, which is part of what is shown.",
+                "order in its step, which is part of what is shown. Where the Hessian vanishes at w*, the curvature metric "
+                "is a multiple of the identity, and metric SGLD is Leimkuhler-Matthews SGLD with another seed.",
                 _findings(results),
             ],
             _estimate_table(results),

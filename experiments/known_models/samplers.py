@@ -2,10 +2,11 @@
 
 `calibrate` looks at the curvature at w*. At w* = 0 of a singular model that curvature vanishes, and the stiff places are
 elsewhere: on w₁²w₂² a chain far out on one axis sees nβ·2w² along the other. So the rule here is the same c/(stiffest
-curvature), with the curvature looked up where the posterior lives: at the ends of short pilot chains, whose own step comes
-from draws of the prior, where everything is at least as stiff. On a quadratic the two rules agree.
+curvature), with the curvature looked up where the posterior lives: along short pilot chains, whose own step comes from
+draws of the prior, where everything is at least as stiff. On a quadratic the two rules agree.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ __all__ = ["Pilot", "Sampler", "Tuned", "pilot", "samplers", "slug", "stored_pil
 
 STABILIZER = 0.1
 MOMENTUM = 0.9
+DRAWS = 10  # places looked at per pilot chain
+LARGEST_DROP = 10.0  # by which a round may lower the stiffest curvature
 
 
 class Sampler(NamedTuple):
@@ -64,7 +67,7 @@ def samplers(batch_size: int | None) -> list[Sampler]:
 
 
 class Pilot(NamedTuple):
-    """Where the posterior lives: w* and the ends of pilot chains, leading axis `place`, and the stiffest curvature there,
+    """Where the posterior lives: w* and places along pilot chains, leading axis `place`, and the stiffest curvature there,
     γ included."""
 
     places: Params
@@ -85,30 +88,46 @@ def pilot(
     batch_size: int | None,
     num_chains: int = 32,
     num_steps: int = 2000,
-    rounds: int = 2,
+    rounds: int = 3,
 ) -> Pilot:
     """Find the stiffest curvature of the posterior's neighbourhood in `rounds` of short chains.
 
     Raises:
-        ValueError: if γ = 0, for then the prior has no draws.
+        ValueError: if γ = 0, for then the prior has no draws; if the pilot chains diverge.
     """
     if not float(posterior.localization) > 0:
         raise ValueError("localization = 0; the pilot starts from draws of the prior and needs localization > 0")
     draw_key, curvature_key, chain_key = jax.random.split(key, 3)
-    center, unravel = ravel_pytree(posterior.center)
+    center = ravel_pytree(posterior.center)[0]
     width = posterior.localization**-0.5
-    draws = jax.vmap(unravel)(center[None] + width * jax.random.normal(draw_key, (num_chains, center.size)))
+    draws = center[None] + width * jax.random.normal(draw_key, (num_chains, center.size))
     places = _with_center(posterior, draws)
     stiffest = _stiffest(curvature_key, posterior, places)
     for number in range(rounds):
         samples = sample(
             jax.random.fold_in(chain_key, number), posterior, sgld(batch_size, integrator="leimkuhler_matthews"),
-            step_size=STEP_FRACTION / stiffest, num_chains=num_chains, num_draws=1, thinning=num_steps, baseline=0.0,
-            layout="vmap",
+            step_size=STEP_FRACTION / stiffest, num_chains=num_chains, num_draws=DRAWS, thinning=-(-num_steps // DRAWS),
+            baseline=0.0, observables={"w": _ravel}, layout="vmap",
         )  # fmt: skip
-        places = _with_center(posterior, samples.chains.kernel_state.params)
-        stiffest = _stiffest(curvature_key, posterior, places)
+        places = _with_center(posterior, jnp.asarray(samples.observables["w"]).reshape(-1, center.size))
+        # A chain that has hardly left w* sees little of what is stiff: believe it only so far.
+        seen = _stiffest(curvature_key, posterior, places)
+        if not math.isfinite(seen):
+            raise ValueError(
+                f"pilot chains diverged at step_size {STEP_FRACTION / stiffest:g}; raise localization or num_chains"
+            )
+        stiffest = max(seen, stiffest / LARGEST_DROP)
     return Pilot(places, stiffest)
+
+
+def _ravel(params: Params) -> Array:
+    return ravel_pytree(params)[0]
+
+
+def _with_center(posterior: LocalPosterior, others: Array) -> Params:
+    """w* and the ravelled `others`, `(place, parameters)`, as one tree with leading axis `place`."""
+    center, unravel = ravel_pytree(posterior.center)
+    return jax.vmap(unravel)(jnp.concatenate([center[None], others]))
 
 
 def slug(sampler: Sampler) -> str:
@@ -122,14 +141,10 @@ def stored_pilot(folder: RunFolder, name: str, key: PRNGKey, posterior: LocalPos
 
     def compute() -> dict[str, Any]:
         found = pilot(key, posterior, **options)
-        return {"places": jax.vmap(lambda place: ravel_pytree(place)[0])(found.places), "stiffest": found.stiffest}
+        return {"places": jax.vmap(_ravel)(found.places), "stiffest": found.stiffest}
 
     stored = folder.piece(name, compute)
     return Pilot(jax.vmap(unravel)(jnp.asarray(stored["places"])), float(stored["stiffest"]))
-
-
-def _with_center(posterior: LocalPosterior, places: Params) -> Params:
-    return jax.tree.map(lambda leaf, others: jnp.concatenate([leaf[None], others]), posterior.center, places)
 
 
 def tune(key: PRNGKey, posterior: LocalPosterior, found: Pilot, sampler: Sampler) -> Tuned:
