@@ -30,7 +30,8 @@ def draw_figures(
         figures["metrics"].append(metrics_figure(folder, at, seed, stages.get(seed)))
         refined = refined_figure(folder, at, seed, stages.get(seed))
         figures["refined"] += [] if refined is None else [refined]
-        figures["dynamics"].append(essential_dynamics_figure(folder, at, seed, stages.get(seed)))
+        path = essential_dynamics_figure(folder, at, seed, stages.get(seed))
+        figures["dynamics"] += [] if path is None else [path]
         figures["sampling"].append(_sampling(folder, at, seed))
     return figures
 

@@ -37,7 +37,8 @@ def run(config: LRTStages, folder: RunFolder) -> list[str]:
     """Compute whatever is not in `folder` yet; returns one sentence for every estimate with a diverged chain."""
     for seed in config.seeds:
         train_seed(config, folder, seed)
-    parts: list[xarray.Dataset] = [llc_dataset({seed: measure_llc(config, folder, seed) for seed in config.seeds})]
+    estimates = {seed: measure_llc(config, folder, seed) for seed in config.seeds}
+    parts: list[xarray.Dataset] = [llc_dataset(estimates)]
     parts += [
         xarray.concat([measure(config, folder, seed) for seed in config.seeds], _seeds(config.seeds))
         for measure in (_behaviour, _geometry)
@@ -48,19 +49,19 @@ def run(config: LRTStages, folder: RunFolder) -> list[str]:
         parts.append(xarray.concat(refined, _seeds(refined_seeds)).reindex(seed=list(config.seeds)))
     results = xarray.merge(parts)
     folder.write_results(results)
-    return _diverged(results)
+    return _diverged(estimates, results)
 
 
 def _seeds(seeds: Any) -> xarray.DataArray:
     return xarray.DataArray(list(seeds), dims="seed", name="seed")
 
 
-def _diverged(results: xarray.Dataset) -> list[str]:
+def _diverged(estimates: dict[int, dict[int, dict[str, np.ndarray]]], results: xarray.Dataset) -> list[str]:
     sentences = [
-        f"seed {seed}, step {step}: {int(results.diverged.sel(seed=seed, checkpoint=step).sum())} chains of the LLC"
-        for seed in results.seed.values.tolist()
-        for step in results.checkpoint.values.tolist()
-        if results.diverged.sel(seed=seed, checkpoint=step).any()
+        f"seed {seed}, step {step}: {piece['status']}"
+        for seed, pieces in estimates.items()
+        for step, piece in pieces.items()
+        if piece["diverged"].any()
     ]
     lost = int((results.refined_llc_diverged == 1).sum()) if "refined_llc_diverged" in results else 0
     return sentences + ([f"{lost} refined LLCs"] if lost else [])

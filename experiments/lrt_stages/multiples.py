@@ -173,8 +173,12 @@ def refined_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Sta
     return save_figure(folder, f"refined_seed_{seed}", figure, caption)
 
 
-def essential_dynamics_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
-    """PCA of the outputs over checkpoints, coloured by stage, with the centres of the osculating circles."""
+def essential_dynamics_figure(
+    folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None
+) -> FigureFile | None:
+    """PCA of the outputs over checkpoints, coloured by stage; `None` for fewer than five checkpoints, which are no path."""
+    if at.sizes["step"] < 5:
+        return None
     import matplotlib.pyplot as plt
 
     found = principal_trajectory(at.outputs.values)

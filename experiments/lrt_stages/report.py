@@ -34,7 +34,7 @@ def report(folder: RunFolder) -> None:
         Section("Checkpoint by checkpoint", table=_table(results)),
         Section("What it predicts and how it is built", _about_metrics(), figures=figures["metrics"]),
         *([Section("Part by part", _about_refined(), figures=figures["refined"])] if figures["refined"] else []),
-        Section("The path of its outputs", figures=figures["dynamics"]),
+        *([Section("The path of its outputs", figures=figures["dynamics"])] if figures["dynamics"] else []),
         Section(
             "Is the sampling to be trusted?",
             ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
