@@ -30,6 +30,7 @@ def _settings(results: xarray.Dataset) -> list[str]:
 
 def _against_truth(folder: RunFolder, results: xarray.Dataset, name: str) -> FigureFile:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     shown = [s for s in ("study", "best") if s in _settings(results)] or _settings(results)[:2]
     figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 4.2), squeeze=False, sharex=True, sharey=True)
@@ -40,9 +41,10 @@ def _against_truth(folder: RunFolder, results: xarray.Dataset, name: str) -> Fig
             if here.any():
                 points = (at.llc.values[here], np.nan_to_num(at.llc_std_error.values[here]))
                 plot_estimates_against_truth(ax, at.upper.values[here], {label: points})
-        for line in ax.get_lines()[1:]:
-            if len(line.get_xdata()) == 2:
-                line.set_visible(True)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(NullLocator())
         ax.set_title(f"{name}: {setting}")
     for ax in axes[0, 1:]:
         ax.set_ylabel("")
@@ -83,17 +85,20 @@ def _local_or_global(folder: RunFolder, results: xarray.Dataset, name: str) -> l
     here = ((at.upper != at.aoyagi) & at.llc.notnull()).values
     if not here.any():
         return []
-    order = np.argsort(at.upper.values[here])
-    local, deepest = at.upper.values[here][order], at.aoyagi.values[here][order]
-    estimate, error = at.llc.values[here][order], np.nan_to_num(at.llc_std_error.values[here][order])
+    truth = at.upper.values[here]
+    deepest = at.aoyagi.values[here] / truth
+    order = np.argsort(deepest)[:40]
+    deepest, truth = deepest[order], truth[order]
+    estimate = at.llc.values[here][order] / truth
+    error = np.nan_to_num(at.llc_std_error.values[here][order]) / truth
     figure, ax = plt.subplots(figsize=(7.0, 3.8))
-    position = np.arange(len(local))
-    ax.plot(position, local, "_", color="black", markersize=9, label="local value at w*")
+    position = np.arange(len(truth))
+    ax.axhline(1.0, color="black", linewidth=0.9, label="local value at w*")
     ax.plot(position, deepest, "x", color="#b5651d", markersize=5, label="Aoyagi's value, deepest point")
     ax.errorbar(position, estimate, 2 * error, fmt="o", markersize=3.5, color="#1f5fa8", label="estimate, 2 s.e.")
-    ax.set_yscale("log")
-    ax.set_xlabel("networks whose two values differ, by local value")
-    ax.set_ylabel("learning coefficient")
+    ax.set_ylim(min(0.4, float(deepest.min()) - 0.05), 1.3)
+    ax.set_xlabel("networks whose two values differ, most different first")
+    ax.set_ylabel("relative to the local value at w*")
     ax.legend(fontsize=8)
     caption = f"Class {name}: estimates (best) where the local value differs from that of the deepest point."
     return [save_figure(folder, f"{name}-local", figure, caption)]
