@@ -1,15 +1,30 @@
 """Models with a known learning coefficient: their losses, their exact finite-nβ values, and samplers against them."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.signal import lfilter
 
-from experiments.known_models import exact
+import slt_jax
+from configs.known_models import CONFIGS
+from experiments.known_models import exact, measure
+from experiments.known_models.models import CURVATURES, posterior_of
+from experiments.known_models.report import report
+from experiments.known_models.samplers import pilot, samplers, tune
+from experiments.registry import UserError
+from experiments.run_folder import RunFolder
 from slt_jax import theory
 from slt_jax.models import singular
 from slt_jax.posterior import LocalPosterior, check_posterior
+from slt_jax.sampling.diagnostics import monte_carlo_std_error
+from slt_jax.sampling.driver import sample
+from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.samples import select_chains
 
 MODELS = [
     singular.quadratic([1.0, 0.1, 0.0]),
@@ -114,3 +129,90 @@ def test_finite_values_approach_the_asymptotic_ones(exponents):
     products = np.array(gaps) * np.log(nbetas)
     assert np.all(np.diff(np.abs(products - (m - 1))) < 0)
     assert products[-1] == pytest.approx(m - 1, rel=0.1)
+
+
+def autoregressive(rng, correlation, shape):
+    """Stationary series of variance 1, with exp-decaying memory along the last axis."""
+    noise = rng.standard_normal(shape)
+    noise[..., 1:] *= np.sqrt(1 - correlation**2)
+    return lfilter([1.0], [1.0, -correlation], noise, axis=-1)
+
+
+@pytest.mark.parametrize(("correlation", "squared"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_intervals_cover_where_the_draws_remember(correlation, squared):
+    """200 estimates of 4 chains: 95% intervals hold the mean in 90-99%, for the skewed draws of an LLC of ½ too (z²/2)."""
+    draws = autoregressive(np.random.default_rng(0), correlation, (200, 4, 600))
+    values, truth = (draws**2 / 2, 0.5) if squared else (draws, 0.0)
+    errors = np.array([monte_carlo_std_error(each) for each in values])
+    means = values.mean(axis=(1, 2))
+    assert 0.90 <= np.mean(np.abs(means - truth) < 1.96 * errors) <= 0.99
+    assert 0.58 <= np.mean(np.abs(means - truth) < errors) <= 0.78  # 0.68 ± 3 binomial standard errors
+    assert errors.mean() == pytest.approx(means.std(), rel=0.15)
+
+
+def test_sampled_intervals_cover_the_exact_value():
+    """The same for SGLD on a quadratic, 200 estimates of 4 chains in one program."""
+    posterior = posterior_of("quadratic", 1000.0, 100.0)
+    exact_value = theory.quadratic_sgld_llc(np.array(CURVATURES), 1000.0, 100.0, 0.0)
+    samples = sample(
+        jax.random.key(0), posterior, sgld(None, integrator="leimkuhler_matthews"), step_size=1e-3, num_chains=800,
+        num_draws=300, num_burnin=100, thinning=10, baseline=0.0, layout="vmap",
+    )  # fmt: skip
+    estimates = [slt_jax.llc(select_chains(samples, slice(4 * i, 4 * i + 4))) for i in range(200)]
+    scores = np.array([(each.mean - exact_value) / each.std_error for each in estimates])
+    assert 0.90 <= np.mean(np.abs(scores) < 1.96) <= 0.99
+    assert 0.58 <= np.mean(np.abs(scores) < 1) <= 0.78
+
+
+def test_pilot_gives_the_same_step_as_calibrate_where_the_curvature_is_constant():
+    posterior = posterior_of("quadratic", 1000.0, 4.0)
+    found = pilot(jax.random.key(0), posterior, batch_size=None, num_chains=4, num_steps=20, rounds=1)
+    assert found.stiffest == pytest.approx(1004.0, rel=1e-3)
+    plain = next(sampler for sampler in samplers(None) if sampler.name == "SGLD, Euler")
+    assert tune(jax.random.key(1), posterior, found, plain).step_size == pytest.approx(
+        slt_jax.calibrate(jax.random.key(1), posterior, batch_size=None).step_size, rel=1e-3
+    )
+    with pytest.raises(ValueError, match="needs localization > 0"):
+        pilot(jax.random.key(0), posterior_of("quadratic", 1000.0, 0.0), batch_size=None)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    config = CONFIGS["tiny"]()
+    folder = RunFolder.open("known-models", "tiny", config, tmp_path_factory.mktemp("runs") / "tiny")
+    assert measure.run(config, folder) == []
+    report(folder)
+    return folder
+
+
+def test_summary_holds_every_sampler_beside_the_exact_value(tiny_run):
+    summary = json.loads((tiny_run.path / "summary.json").read_text())
+    quadratic = summary["models"]["quadratic"]
+    assert quadratic["exact"] == pytest.approx(theory.quadratic_sgld_llc(np.array(CURVATURES), 1000.0, 4.0, 0.0))
+    assert quadratic["learning_coefficient"] == 2.0
+    assert set(quadratic["samplers"]) == {"SGLD, Euler"}
+    for row in quadratic["samplers"].values():
+        assert all(np.isfinite(value) for value in row.values())
+    assert np.isfinite(quadratic["nuts"]["mean"])
+
+
+def test_page_stands_alone_and_a_second_run_computes_nothing(tiny_run, monkeypatch):
+    page = (tiny_run.path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert 'src="http' not in page
+    monkeypatch.setattr(measure, "sample", None)
+    monkeypatch.setattr(measure, "nuts_llc", None)
+    measure.run(CONFIGS["tiny"](), tiny_run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ("quadratics",)}, "there is no model 'quadratics'; there are: quadratic, quartic"),
+        ({"samplers": ("SGLD",)}, "there is no sampler 'SGLD'; there are: SGLD, Euler"),
+    ],
+)
+def test_unknown_names_are_refused(tmp_path, changes, message):
+    config = dataclasses.replace(CONFIGS["tiny"](), **changes)
+    with pytest.raises(UserError, match=message):
+        measure.run(config, RunFolder.open("known-models", "tiny", config, tmp_path / "run"))

@@ -1,0 +1,65 @@
+"""The digits experiment: its network, its data, and a tiny run from training to page."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.digits import CONFIGS, Network
+from experiments.digits import measure
+from experiments.digits.network import Perceptron, accuracy, cross_entropy, load_digits, train
+from experiments.digits.report import report
+from experiments.run_folder import RunFolder
+from slt_jax.trees import num_parameters
+
+
+def test_split_keeps_every_image_once():
+    split = load_digits(600, seed=0)
+    assert split.train["image"].shape == (600, 64)
+    assert split.test["image"].shape == (1197, 64)
+    everything = jnp.concatenate([split.train["image"], split.test["image"]])
+    assert float(everything.min()) == -1.0
+    assert float(everything.max()) == 1.0
+    other = load_digits(600, seed=1)
+    assert not np.array_equal(split.train["label"], other.train["label"])
+    with pytest.raises(ValueError, match="num_examples = 1797; there are 1797 images"):
+        load_digits(1797, seed=0)
+
+
+def test_loss_is_the_negative_log_likelihood():
+    params = Perceptron(3).init(jax.random.key(0), jnp.zeros((1, 64)))
+    assert num_parameters(params) == 64 * 3 + 3 + 3 * 10 + 10
+    batch = jax.tree.map(lambda leaf: leaf[:5], load_digits(600, seed=0).train)
+    logits = np.asarray(Perceptron(3).apply(params, batch["image"]), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(cross_entropy(params, batch), -log_p[np.arange(5), batch["label"]], rtol=1e-5)
+
+
+def test_training_learns():
+    split = load_digits(200, seed=0)
+    params, losses = train(jax.random.key(0), split.train, Network(hidden_units=6, num_examples=200, num_steps=300))
+    assert losses.shape == (300,)
+    assert float(losses[0]) > 2.0
+    assert float(losses[-1]) < 0.2
+    assert accuracy(params, split.test) > 0.7  # 0.1 by chance
+
+
+@pytest.mark.slow  # half a minute of compilation
+def test_tiny_run_from_training_to_page(tmp_path):
+    config = CONFIGS["tiny"]()
+    folder = RunFolder.open("digits", "tiny", config, tmp_path / "run")
+    assert measure.run(config, folder) == []
+    report(folder)
+    summary = json.loads((folder.path / "summary.json").read_text())
+    assert list(summary["samplers"]) == ["SGLD, Euler", "SGNHT, batch 10", "NUTS"]
+    assert summary["num_parameters"] == 64 * 2 + 2 + 2 * 10 + 10
+    assert summary["samplers"]["SGLD, Euler"]["gradients"] == 2 * 60
+    assert summary["samplers"]["SGNHT, batch 10"]["gradients"] == pytest.approx(2 * 60 * 10 / 50)
+    for row in summary["samplers"].values():
+        assert np.isfinite(row["mean"])
+        assert row["std_error"] > 0
+    page = (folder.path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert 'src="http' not in page
