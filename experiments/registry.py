@@ -44,6 +44,13 @@ EXPERIMENTS = {
             "configs.lrt_stages",
         ),
         Experiment(
+            "transient-ridge",
+            "transformers learn ridge regression in context, then give it up for the tasks they trained on",
+            "arXiv 2501.17745, figures 1 and 2",
+            "experiments.transient_ridge",
+            "configs.transient_ridge",
+        ),
+        Experiment(
             "lm-stages",
             "small language models learn bigrams, n-grams, previous-token and induction heads, LM1-LM5",
             "arXiv 2402.02364, figures 1 and 3",
