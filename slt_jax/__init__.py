@@ -37,6 +37,7 @@ _HOMES = {
     "sgld": "slt_jax.sampling.kernels",
     "sgnht": "slt_jax.sampling.kernels",
     "sweep": "slt_jax.estimators.sweep",
+    "underdamped": "slt_jax.sampling.underdamped",
 }
 _MODULES = (
     "analysis",

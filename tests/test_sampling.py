@@ -16,6 +16,7 @@ from slt_jax.sampling.chains import init_chain, run
 from slt_jax.sampling.driver import sample, sample_restrictions
 from slt_jax.sampling.kernels import sgld, sgnht
 from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
+from slt_jax.sampling.underdamped import underdamped
 from slt_jax.theory import quadratic_sgld_llc
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "learning_coefficients.json").read_text())
@@ -67,6 +68,8 @@ KERNELS = {
     "adam": (sgld(None, adam(0.5, 0.999, 1.0)), 2e-5, 100, None),
     "sgnht": (sgnht(None), 0.01, 20, None),
     "sgnht-metric": (sgnht(None), 0.05, 20, gaussian_metric),
+    "underdamped": (underdamped(None), 0.05, 20, None),
+    "underdamped-metric": (underdamped(None, persistence=0.95), 0.5, 20, gaussian_metric),
 }
 
 
@@ -115,6 +118,7 @@ def kernels(batch_size):
         "rmsprop": sgld(batch_size, rmsprop()),
         "adam": sgld(batch_size, adam()),
         "sgnht": sgnht(batch_size),
+        "underdamped": underdamped(batch_size),
     }
 
 

@@ -19,7 +19,7 @@ from slt_jax.sampling.preconditioners import Metric, Preconditioner
 from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["Integrator", "Kernel", "SGLDState", "SGNHTState", "StepInfo", "sgld", "sgnht"]
+__all__ = ["Integrator", "Kernel", "SGLDState", "SGNHTState", "StepInfo", "evaluate_minibatch", "sgld", "sgnht"]
 
 
 class StepInfo(NamedTuple):
@@ -75,7 +75,7 @@ def _check_batch_size(batch_size: int | None) -> None:
         raise ValueError(f"batch_size = {batch_size}; it must be at least 1, or None for the full data")
 
 
-def _evaluate(
+def evaluate_minibatch(
     key: PRNGKey, posterior: LocalPosterior, params: Params, batch_size: int | None
 ) -> tuple[Params, StepInfo]:
     """Minibatch gradient of the loss at `params`, and what to report there."""
@@ -142,7 +142,7 @@ def _init_sgld(
     posterior: LocalPosterior,
 ) -> SGLDState:
     batch_key, noise_key = jax.random.split(key)
-    gradient, _ = _evaluate(batch_key, posterior, posterior.center, batch_size)
+    gradient, _ = evaluate_minibatch(batch_key, posterior, posterior.center, batch_size)
     moments = None if preconditioner is None else preconditioner.init(posterior.center)
     noise = _standard_normal(noise_key, posterior.center) if averaged else None
     return SGLDState(posterior.center, gradient, moments, noise)
@@ -167,7 +167,7 @@ def _step_sgld(
     if state.noise is not None:
         noise = jax.tree.map(lambda last, now: (last + now) / 2, state.noise, fresh)
     params = _langevin_move(state.params, force, noise, step_size, scale, metric)
-    gradient, info = _evaluate(batch_key, posterior, params, batch_size)
+    gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
     return SGLDState(params, gradient, moments, None if state.noise is None else fresh), info
 
 
@@ -235,7 +235,7 @@ def _step_sgnht(
     # In coordinates z = G^{-1/2}(w - w*) the dynamics has unit mass; only velocity and force are mapped back and forth.
     velocity = state.momentum if metric is None else metric.sqrt(state.momentum)
     params = jax.tree.map(lambda w, p: w + step_size * p, state.params, velocity)
-    gradient, info = _evaluate(batch_key, posterior, params, batch_size)
+    gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
     force = _log_density_gradient(posterior, params, gradient)
     force = force if metric is None else metric.sqrt(force)
     alpha = friction / step_size

@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_center_loss, minibatch_loss
-from slt_jax.sampling.kernels import Kernel, StepInfo
+from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch
 from slt_jax.sampling.preconditioners import Metric
-from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
 __all__ = ["UnderdampedState", "underdamped"]
@@ -59,16 +58,8 @@ def underdamped(batch_size: int | None, persistence: float = 0.95) -> Kernel:
     return Kernel(partial(_init, batch_size), partial(_step, batch_size, persistence), "underdamped", batch_size)
 
 
-def _evaluate(
-    key: PRNGKey, posterior: LocalPosterior, params: Params, batch_size: int | None
-) -> tuple[Params, StepInfo]:
-    indices = draw_indices(key, posterior.n, batch_size)
-    loss, gradient = jax.value_and_grad(minibatch_loss, argnums=1)(posterior, params, indices)
-    return gradient, StepInfo(loss, minibatch_center_loss(posterior, indices), jnp.sqrt(squared_norm(gradient)))
-
-
 def _init(batch_size: int | None, key: PRNGKey, posterior: LocalPosterior) -> UnderdampedState:
-    gradient, _ = _evaluate(key, posterior, posterior.center, batch_size)
+    gradient, _ = evaluate_minibatch(key, posterior, posterior.center, batch_size)
     at_rest = jnp.zeros_like(ravel_pytree(posterior.center)[0])
     return UnderdampedState(posterior.center, at_rest, gradient)
 
@@ -93,7 +84,7 @@ def _step(
     noise = jax.random.normal(noise_key, flat_force.shape, flat_force.dtype)
     momentum, travel = _kick_and_drift(state.momentum, flat_force, noise, step_size, persistence, metric)
     params = jax.tree.map(jnp.add, state.params, unravel(travel))
-    gradient, info = _evaluate(batch_key, posterior, params, batch_size)
+    gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
     return UnderdampedState(params, momentum, gradient), info
 
 
