@@ -16,3 +16,14 @@ def test_notebook_runs(path):
 
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+
+
+def test_the_readmes_five_lines_give_the_exact_value_within_their_error(capsys):
+    block = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines()[-1] == "21/2"
+    estimate = names["estimate"]
+    assert estimate.status == "ok"
+    assert abs(estimate.mean - 10.5) < 3 * estimate.std_error
+    assert estimate.std_error < 0.5
