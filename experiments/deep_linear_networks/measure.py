@@ -15,7 +15,6 @@ import numpy as np
 import xarray
 
 from configs.deep_linear_networks import DeepLinearNetworks, Setting, SizeClass
-from experiments.progress import progress_bar
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax import theory
@@ -23,6 +22,7 @@ from slt_jax.data.linear import DeepLinearTeacher, block_moments, random_deep_li
 from slt_jax.estimators.llc import RUNAWAY
 from slt_jax.models.deep_linear import pack, packed_squared_error
 from slt_jax.posterior import LocalPosterior, Restriction, default_nbeta, restrict
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.calibration import calibrate
 from slt_jax.sampling.chains import init_chain
 from slt_jax.sampling.chains import run as run_chain

@@ -14,11 +14,11 @@ from configs.digits import Digits
 from experiments.digits.network import Perceptron, Split, accuracy, cross_entropy, load_digits, train
 from experiments.known_models.nuts import nuts_llc
 from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
-from experiments.progress import progress_bar
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.posterior import LocalPosterior, default_nbeta
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.typing import Params
 

@@ -13,11 +13,11 @@ from configs.known_models import KnownModels
 from experiments.known_models.models import CURVATURES, KNOWN, check_names, coefficient_of, posterior_of
 from experiments.known_models.nuts import nuts_llc
 from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
-from experiments.progress import progress_bar
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.posterior import LocalPosterior
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.samples import Samples, select_chains
 from slt_jax.theory import finite_nbeta_llc, quadratic_sgld_llc

@@ -14,11 +14,11 @@ from experiments.llc_pieces import llc_dataset, llc_piece
 from experiments.lm_stages.memory import Memory, announce, estimate_memory
 from experiments.lm_stages.refined import measure_heads
 from experiments.lm_stages.tasks import Task, open_task
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.analysis import language_metrics as metrics
 from slt_jax.models.language_model import LanguageModel, attention_patterns, init, next_token_loss
 from slt_jax.posterior import LocalPosterior
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.kernels import sgld
 from slt_jax.training.checkpoints import CheckpointStore

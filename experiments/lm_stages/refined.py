@@ -10,11 +10,11 @@ import numpy as np
 import xarray
 
 from configs.lm_stages import Refined
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.models.language_model import LanguageModel, head_axes, next_token_loss
 from slt_jax.posterior import LocalPosterior, by_slice
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample_restrictions
 from slt_jax.sampling.kernels import sgld
 from slt_jax.typing import Batch, Params

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import xarray
 
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.analysis import regression_metrics as metrics
 from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer, predictions
+from slt_jax.progress import progress_bar
 from slt_jax.typing import Params, PRNGKey
 
 __all__ = ["measure_behaviour"]

@@ -9,9 +9,9 @@ import numpy as np
 import xarray
 
 from configs.lrt_stages import Geometry, LRTStages
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.curvature import effective_dimension, fisher_trace, hessian_spectrum, hessian_trace
+from slt_jax.progress import progress_bar
 from slt_jax.typing import Batch, LossFn, Params
 
 __all__ = ["measure_geometry"]

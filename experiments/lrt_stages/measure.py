@@ -13,11 +13,11 @@ from experiments.llc_pieces import llc_dataset, llc_piece
 from experiments.lrt_stages.behaviour import measure_behaviour
 from experiments.lrt_stages.geometry import measure_geometry
 from experiments.lrt_stages.refined import measure_refined
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens
 from slt_jax.posterior import LocalPosterior
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.curvature_metric import curvature_metric
 from slt_jax.sampling.driver import Samples, sample
 from slt_jax.sampling.kernels import sgld

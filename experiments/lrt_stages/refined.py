@@ -9,11 +9,11 @@ import numpy as np
 import xarray
 
 from configs.lrt_stages import LRTStages
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss
 from slt_jax.posterior import LocalPosterior, by_path, by_slice, restrict
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample, sample_restrictions
 from slt_jax.sampling.kernels import sgld
 from slt_jax.typing import Batch, Params

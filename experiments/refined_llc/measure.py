@@ -23,11 +23,11 @@ from experiments.lm_stages.measure import (
 from experiments.lm_stages.memory import announce
 from experiments.lm_stages.refined import CHAINS_KEY, measure_heads
 from experiments.lm_stages.tasks import Task, open_task
-from experiments.progress import progress_bar
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.models.language_model import next_token_loss
 from slt_jax.posterior import LocalPosterior
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.kernels import sgld
 from slt_jax.typing import Params

@@ -11,11 +11,11 @@ import xarray
 
 from configs.transient_ridge import TransientRidge
 from experiments.llc_pieces import llc_dataset, llc_piece
-from experiments.progress import progress_bar
 from experiments.run_folder import RunFolder
 from slt_jax.data.in_context_regression import dmmse_predictions, ridge_predictions, sample_sequences, sample_tasks
 from slt_jax.models.regression_transformer import RegressionTransformer, predictions, squared_error_loss, tokens
 from slt_jax.posterior import LocalPosterior
+from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.kernels import sgld
 from slt_jax.training.checkpoints import CheckpointStore

@@ -19,7 +19,17 @@ from slt_jax.sampling.preconditioners import Metric, Preconditioner
 from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["Integrator", "Kernel", "SGLDState", "SGNHTState", "StepInfo", "evaluate_minibatch", "sgld", "sgnht"]
+__all__ = [
+    "Integrator",
+    "Kernel",
+    "SGLDState",
+    "SGNHTState",
+    "StepInfo",
+    "evaluate_minibatch",
+    "log_density_gradient",
+    "sgld",
+    "sgnht",
+]
 
 
 class StepInfo(NamedTuple):
@@ -85,7 +95,7 @@ def evaluate_minibatch(
     return gradient, StepInfo(loss, center_loss, jnp.sqrt(squared_norm(gradient)))
 
 
-def _log_density_gradient(posterior: LocalPosterior, params: Params, loss_gradient: Params) -> Params:
+def log_density_gradient(posterior: LocalPosterior, params: Params, loss_gradient: Params) -> Params:
     """-∇U = -( nβ g + γ(w - w*) )."""
     return jax.tree.map(
         lambda g, w, center: -(posterior.nbeta * g + posterior.localization * (w - center)),
@@ -162,7 +172,7 @@ def _step_sgld(
         drift, scale, moments = state.gradient, None, None
     else:
         drift, scale, moments = preconditioner.update(state.gradient, state.preconditioner)
-    force = _log_density_gradient(posterior, state.params, drift)
+    force = log_density_gradient(posterior, state.params, drift)
     noise = fresh = _standard_normal(noise_key, state.params)
     if state.noise is not None:
         noise = jax.tree.map(lambda last, now: (last + now) / 2, state.noise, fresh)
@@ -236,7 +246,7 @@ def _step_sgnht(
     velocity = state.momentum if metric is None else metric.sqrt(state.momentum)
     params = jax.tree.map(lambda w, p: w + step_size * p, state.params, velocity)
     gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
-    force = _log_density_gradient(posterior, params, gradient)
+    force = log_density_gradient(posterior, params, gradient)
     force = force if metric is None else metric.sqrt(force)
     alpha = friction / step_size
     diffusion = diffusions.sgnht(alpha=alpha, beta=0.0)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch
+from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch, log_density_gradient
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
@@ -74,12 +74,7 @@ def _step(
     metric: Metric | None = None,
 ) -> tuple[UnderdampedState, StepInfo]:
     noise_key, batch_key = jax.random.split(key)
-    force = jax.tree.map(
-        lambda g, w, center: -(posterior.nbeta * g + posterior.localization * (w - center)),
-        state.gradient,
-        state.params,
-        posterior.center,
-    )
+    force = log_density_gradient(posterior, state.params, state.gradient)
     flat_force, unravel = ravel_pytree(force)
     noise = jax.random.normal(noise_key, flat_force.shape, flat_force.dtype)
     momentum, travel = _kick_and_drift(state.momentum, flat_force, noise, step_size, persistence, metric)
