@@ -1,27 +1,49 @@
-"""Milliseconds to draw the normal noise of one step of the regression transformer (51,717 numbers), in a compiled loop.
+"""Milliseconds to draw one step's normal noise for the two models of throughput.py, in a compiled loop.
 
 python benchmarks/noise.py                  XLA's CPU backend may use every core
-taskset -c 0 python benchmarks/noise.py     one core only: several times faster
+taskset -c 0 python benchmarks/noise.py     one core only
 """
 
+import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-SIZE, STEPS = 51_717, 300
+from slt_jax.sampling.kernels import standard_normal_vector
+
+MODELS = {"linear network": 1_024, "regression transformer": 51_717}
 
 
-@jax.jit
-def draw(key: jax.Array) -> jax.Array:
-    def step(index: jax.Array, total: jax.Array) -> jax.Array:
-        return total + jax.random.normal(jax.random.fold_in(key, index), (SIZE,))
+def milliseconds(draw: Callable[[jax.Array], jax.Array], size: int) -> float:
+    """Median time of a draw over seven loops; the first, which compiles, is left out."""
+    steps = 20_000_000 // size
 
-    return jax.lax.fori_loop(0, STEPS, step, jnp.zeros(SIZE))
+    @jax.jit
+    def loop(key: jax.Array) -> jax.Array:
+        def step(index: jax.Array, total: jax.Array) -> jax.Array:
+            return total + jax.lax.optimization_barrier(draw(jax.random.fold_in(key, index)))
+
+        return jax.lax.fori_loop(0, steps, step, jnp.zeros(size))
+
+    times = []
+    for _ in range(8):
+        started = time.perf_counter()
+        loop(jax.random.key(0)).block_until_ready()
+        times.append(1e3 * (time.perf_counter() - started) / steps)
+    return statistics.median(times[1:])
 
 
-for _ in range(2):  # the first call compiles
-    started = time.perf_counter()
-    draw(jax.random.key(0)).block_until_ready()
-    elapsed = time.perf_counter() - started
-print(f"{1e3 * elapsed / STEPS:.3f} ms per draw of {SIZE:,} normal numbers")
+if __name__ == "__main__":
+    for model, size in MODELS.items():
+        draws = {
+            "all at once": lambda key, size=size: jax.random.normal(key, (size,)),
+            "all at once, one number more": lambda key, size=size: jax.random.normal(key, (size + 1,))[:size],
+            "in even blocks (`standard_normal_vector`)": lambda key, size=size: standard_normal_vector(
+                key, jnp.zeros(size)
+            ),
+        }
+        print(f"ms per draw of {size:,} normal numbers, the parameters of the {model}")
+        for name, draw in draws.items():
+            print(f"{milliseconds(draw, size):10.4f}   {name}")

@@ -14,7 +14,7 @@ import slt_jax
 from slt_jax.posterior import LocalPosterior, by_path, by_slice
 from slt_jax.sampling.chains import init_chain, run
 from slt_jax.sampling.driver import sample, sample_restrictions
-from slt_jax.sampling.kernels import sgld, sgnht
+from slt_jax.sampling.kernels import NOISE_BLOCK, sgld, sgnht, standard_normal_vector
 from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
 from slt_jax.sampling.underdamped import underdamped
 from slt_jax.theory import quadratic_sgld_llc
@@ -183,6 +183,26 @@ class TestKernelContract:
         fresh = kernels(8)[name]
         assert fresh == CONTRACT[name]
         assert hash(fresh) == hash(CONTRACT[name])
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 2 * NOISE_BLOCK + 1, 100_001])
+def test_noise_drawn_in_blocks_is_independent_standard_normal(size):
+    """Every number is new (blocks do not share a key), on any backend, with the moments of N(0, 1)."""
+    noise = np.asarray(jax.jit(standard_normal_vector)(jax.random.key(3), jnp.zeros(size)))
+    assert noise.shape == (size,)
+    assert len(np.unique(noise)) > 0.99 * size  # float32 has few values near 0: some are drawn twice
+    if size > 1000:
+        error = 1 / size**0.5
+        assert abs(noise.mean()) < 4 * error
+        assert abs(noise.var() - 1) < 4 * 2**0.5 * error
+        assert abs((noise[1:] * noise[:-1]).mean()) < 4 * error
+
+
+def test_noise_is_the_same_on_an_accelerator(monkeypatch):
+    like = jnp.zeros(2 * NOISE_BLOCK + 1)
+    on_cpu = standard_normal_vector(jax.random.key(3), like)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_array_equal(standard_normal_vector(jax.random.key(3), like), on_cpu)
 
 
 @pytest.mark.parametrize("layout", ["vmap", "map"])

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch, log_density_gradient
+from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch, log_density_gradient, standard_normal_vector
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
@@ -76,7 +76,7 @@ def _step(
     noise_key, batch_key = jax.random.split(key)
     force = log_density_gradient(posterior, state.params, state.gradient)
     flat_force, unravel = ravel_pytree(force)
-    noise = jax.random.normal(noise_key, flat_force.shape, flat_force.dtype)
+    noise = standard_normal_vector(noise_key, flat_force)
     momentum, travel = _kick_and_drift(state.momentum, flat_force, noise, step_size, persistence, metric)
     params = jax.tree.map(jnp.add, state.params, unravel(travel))
     gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
