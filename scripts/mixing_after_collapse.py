@@ -1,9 +1,10 @@
-"""How fast samplers settle after the LayerNorm collapse: plain SGLD at the paper's settings beside a curvature metric.
+"""How fast samplers settle after the LayerNorm collapse: SGLD at the paper's settings beside two that use the curvature.
 
     python scripts/mixing_after_collapse.py RUN_FOLDER --seed 1 --step 20000
+    python scripts/mixing_after_collapse.py RUN_FOLDER --step 20000 --draws sgld:9500 metric:4500 underdamped:1500
 
 Prints mean nβ(L - L*) over windows of the sampling steps, no burn-in, mean over chains, and the seconds it took, compilation and metric
-included.
+included. A sampler is level where its windows stop rising.
 """
 
 import argparse
@@ -25,37 +26,48 @@ from slt_jax.estimators.llc import llc
 from slt_jax.models.regression_transformer import squared_error_loss
 from slt_jax.posterior import LocalPosterior
 
-EDGES = (0, 100, 300, 700, 1100, 1500)
+EDGES = (0, 100, 300, 700, 1100, 1500, 2500, 3500, 4500, 6500, 9500)
+
+
+def describe(sampling: Sampling) -> str:
+    """A sampler and its settings, for a line of the table."""
+    metric = f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
+    return {
+        "sgld": f"SGLD, ε = {sampling.step_size:g}",
+        "metric": f"metric SGLD, ε = {sampling.metric_step_size:g}, {metric}",
+        "underdamped": f"underdamped, h = {sampling.underdamped_step_size:g}, {metric}",
+    }[sampling.sampler]
 
 
 def main() -> None:
-    """Sample with both and print."""
+    """Sample with each and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--step", type=int, required=True)
     parser.add_argument("--chains", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--rank", type=int, default=128)
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--draws", nargs="+", default=["sgld:1500", "metric:1500", "underdamped:1500"])
     arguments = parser.parse_args()
     params = stored_params(RunFolder.existing(arguments.run), arguments.seed, [arguments.step])[arguments.step]
     base = Sampling(
-        num_examples=2**14, batch_size=arguments.batch_size, num_chains=arguments.chains, num_draws=EDGES[-1], num_burnin=0,
+        num_examples=2**14, batch_size=arguments.batch_size, num_chains=arguments.chains, num_burnin=0,
         metric_rank=arguments.rank,
     )  # fmt: skip
     posterior = LocalPosterior(
         squared_error_loss(MODEL), posterior_data(base), jax.tree.map(jnp.asarray, params), base.nbeta, base.localization
     )  # fmt: skip
-    windows = " ".join(f"{low:>5}-{high:<5}" for low, high in itertools.pairwise(EDGES))
-    print(f"{'sampler':28} {windows}  seconds")
-    for sampler in ("sgld", "metric"):
+    for sampler, draws in (item.split(":") for item in arguments.draws):
+        sampling = dataclasses.replace(base, sampler=sampler, num_draws=int(draws))
         started = time.perf_counter()
-        samples = draw_samples(jax.random.key(0), posterior, dataclasses.replace(base, sampler=sampler))
+        samples = draw_samples(jax.random.key(0), posterior, sampling)
         seconds = time.perf_counter() - started
         trace = float(samples.nbeta[0]) * samples.excess.mean(axis=0)
-        means = " ".join(f"{trace[low:high].mean():11.1f}" for low, high in itertools.pairwise(EDGES))
-        name = "SGLD" if sampler == "sgld" else f"metric, rank {base.metric_rank}, d = {base.metric_damping:g}"
-        print(f"{name:28} {means}  {seconds:7.0f}  {llc(samples).status}")
+        print(f"{describe(sampling)}, batch {sampling.batch_size}: {seconds:.0f} s, {llc(samples).status}")
+        windows = [(low, high) for low, high in itertools.pairwise(EDGES) if high <= sampling.num_draws]
+        print("    steps " + " ".join(f"{f'{low}-{high}':>10}" for low, high in windows))
+        print("      LLC " + " ".join(f"{trace[low:high].mean():>10.1f}" for low, high in windows), flush=True)
 
 
 if __name__ == "__main__":

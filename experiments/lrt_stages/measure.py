@@ -21,6 +21,7 @@ from slt_jax.progress import progress_bar
 from slt_jax.sampling.curvature_metric import curvature_metric
 from slt_jax.sampling.driver import Samples, sample
 from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.underdamped import underdamped
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import checkpoint_steps, train, triangle_schedule
 
@@ -166,14 +167,17 @@ def measure_llc(config: LRTStages, folder: RunFolder, seed: int) -> dict[int, di
 
 def draw_samples(key: jax.Array, posterior: LocalPosterior, sampling: Sampling) -> Samples:
     """Samples by the sampler that `sampling` names."""
-    metric, step_size = None, sampling.step_size
-    if sampling.sampler == "metric":
+    kernel, step_size, metric = sgld(sampling.batch_size), sampling.step_size, None
+    if sampling.sampler != "sgld":
         metric_key = jax.random.fold_in(key, METRIC)
         metric = curvature_metric(
             metric_key, posterior, sampling.metric_rank, sampling.metric_damping, num_examples=sampling.metric_examples
         )  # fmt: skip
         step_size = sampling.metric_step_size
+    if sampling.sampler == "underdamped":
+        kernel = underdamped(sampling.batch_size, sampling.underdamped_persistence)
+        step_size = sampling.underdamped_step_size
     return sample(
-        key, posterior, sgld(sampling.batch_size), step_size=step_size, metric=metric, num_chains=sampling.num_chains,
+        key, posterior, kernel, step_size=step_size, metric=metric, num_chains=sampling.num_chains,
         num_draws=sampling.num_draws, num_burnin=sampling.num_burnin,
     )  # fmt: skip
