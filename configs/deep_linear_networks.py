@@ -102,6 +102,11 @@ OTHERS = (
 BEST = Setting(
     "best", kernel="underdamped", batch_size=1000, num_steps=4500, step_fraction=0.25, metric=True, nbeta_factor=10.0
 )
+# What `best` owes to its sampler, and what to its larger nβ: each without the other.
+APART = (
+    replace(BEST, name="best-nbeta-x1", nbeta_factor=1.0, num_networks=20, classes=("1K",)),
+    replace(SGLD, name="sgld-nbeta-x10", nbeta_factor=10.0, num_networks=20),
+)
 BEST_TENFOLD = replace(BEST, name="best10x", num_steps=15_000, batch_size=3000, num_networks=10, classes=("1K",))
 
 
@@ -116,7 +121,7 @@ def cpu() -> DeepLinearNetworks:
     """
     return DeepLinearNetworks(
         classes=(size_class("1K", 100), size_class("10K", 40, together=4)),
-        settings=(BEST, STUDY, SGLD, *OTHERS, BEST_TENFOLD),
+        settings=(BEST, STUDY, SGLD, *OTHERS, *APART, BEST_TENFOLD),
     )
 
 

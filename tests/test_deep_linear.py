@@ -149,6 +149,13 @@ class TestAccuracy:
         assert numbers["order_preservation"] == 1
         assert sum(1 for _ in itertools.combinations(truth, 2)) == 21
 
+    def test_siding_with_the_local_value(self):
+        from experiments.deep_linear_networks.accuracy import sides_with_local
+
+        local, aoyagi = np.array([10.0, 10.0, 10.0, 10.0]), np.array([8.0, 8.0, 9.5, 8.0])
+        counts = sides_with_local(np.array([9.5, 8.2, 10.0, np.nan]), local, aoyagi, 0.1)
+        assert counts == {"networks": 3, "nearer_to_local": 1}
+
 
 def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
     import json

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.deep_linear_networks.accuracy import accuracy
+from experiments.deep_linear_networks.accuracy import accuracy, sides_with_local
 from experiments.deep_linear_networks.figures import draw_figures
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
@@ -16,6 +16,9 @@ KEYS = (
     "median_abs_relative_error", "p90_abs_relative_error", "median_relative_error", "order_preservation", "nan_share",
     "gradient_evaluations", "seconds", "networks",
 )  # fmt: skip
+
+HESSIAN_SHARE = 0.8
+GAPS = (0.1, 0.15, 0.2)
 
 
 def report(folder: RunFolder) -> None:
@@ -47,7 +50,11 @@ def report(folder: RunFolder) -> None:
 
 
 def summary(results: xarray.Dataset) -> dict[str, Any]:
-    """Class -> setting -> numbers; the eight keys are over certified networks, `all` and `aoyagi` over every network."""
+    """Class -> setting -> numbers; the eight keys are over certified networks, `all` and `aoyagi` over every network.
+
+    `higher_orders` is over the certified networks whose Hessian explains less than `HESSIAN_SHARE` of λ; `sides_with_local`
+    counts, over the certified networks, the estimates nearer to the local value than to Aoyagi's, where those are apart.
+    """
     numbers: dict[str, Any] = {}
     for name in results["class"].values:
         at_class = results.sel({"class": name})
@@ -58,12 +65,20 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
             if not measured.any():
                 continue
             certified = measured & (at.certified.values == 1)
+            higher_orders = certified & (at.half_hessian_rank.values < HESSIAN_SHARE * at.upper.values)
             costs = {key: float(at[key].values[measured].mean()) for key in ("gradient_evaluations", "seconds")}
             numbers[str(name)][str(setting)] = {
                 **accuracy(at.llc.values[certified], at.upper.values[certified]),
                 **costs,
                 "all": accuracy(at.llc.values[measured], at.upper.values[measured]),
                 "aoyagi": accuracy(at.llc.values[measured], at.aoyagi.values[measured]),
+                "higher_orders": accuracy(at.llc.values[higher_orders], at.upper.values[higher_orders]),
+                "sides_with_local": {
+                    f"{gap:g}": sides_with_local(
+                        at.llc.values[certified], at.upper.values[certified], at.aoyagi.values[certified], gap
+                    )
+                    for gap in GAPS
+                },
             }
     return numbers
 
