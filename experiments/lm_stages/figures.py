@@ -6,16 +6,24 @@ import numpy as np
 import xarray
 
 from experiments.lm_stages.heads import best_head, head_name, where_known
-from experiments.lrt_stages.stages import arrows, intervals, stage_names
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
+from experiments.stages import shade
 from slt_jax.analysis.stages import Stages
-from slt_jax.plotting import LLC_COLOR, plot_curves, plot_development, plot_rhat, plot_traces, shade_stages
+from slt_jax.plotting import LLC_COLOR, plot_curves, plot_development, plot_rhat, plot_traces
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["attention_figure", "development_figure", "heads_figure", "knowledge_figure", "sampling_figure"]
+__all__ = [
+    "attention_figure",
+    "development_figure",
+    "head_panels",
+    "heads_figure",
+    "knowledge_figure",
+    "sampling_figure",
+]
 
 PREVIOUS, PREFIX = "#3a7d44", "#b03a5b"
 
@@ -41,14 +49,6 @@ def development_figure(folder: RunFolder, results: xarray.Dataset, stages: Stage
         "process the stages are read from; bars along the bottom hold each boundary with 95% probability."
     )
     return save_figure(folder, "development", figure, caption)
-
-
-def shade(ax: "Axes", stages: Stages | None, *, labels: bool = False) -> None:
-    """Shade the stages, if there are any, behind what is drawn on `ax`."""
-    if stages is None:
-        return
-    names = [f"{name}: {arrows(stage.type)}" for name, stage in zip(stage_names(stages), stages.stages, strict=True)]
-    shade_stages(ax, stages.edges, names if labels else (), intervals=intervals(stages) if labels else ())
 
 
 def tidy_log_axis(ax: "Axes") -> None:
@@ -95,20 +95,28 @@ def knowledge_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages 
     return save_figure(folder, "knowledge", figure, "What the model has learned, over training; stages shaded.")
 
 
-def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
-    """A panel per head: its refined LLC, and its previous-token and prefix-matching scores."""
+def head_panels(results: xarray.Dataset) -> tuple["Figure", np.ndarray]:
+    """A figure with a named panel `(layer, head)` for the refined LLC of every head over training."""
     import matplotlib.pyplot as plt
 
     layers, heads = results.sizes["layer"], results.sizes["head"]
+    size = (2.3 * heads, 2.2 * layers)
     figure, axes = plt.subplots(
-        layers,
-        heads,
-        figsize=(2.3 * heads, 2.2 * layers),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
+        layers, heads, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
+    )  # fmt: skip
+    for (layer, head), ax in np.ndenumerate(axes):
+        tidy_log_axis(ax)
+        ax.set_title(head_name(layer, head), fontsize=9)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("refined LLC", color=LLC_COLOR, fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("training step", fontsize=8)
+    return figure, axes
+
+
+def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
+    """A panel per head: its refined LLC, and its previous-token and prefix-matching scores."""
+    figure, axes = head_panels(results)
     at = where_known(results, "head_diverged")
     steps = results.step.values
     for (layer, head), ax in np.ndenumerate(axes):
@@ -122,21 +130,16 @@ def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | No
         )
         tidy_log_axis(ax)
         shade(ax, stages)
-        ax.set_title(head_name(layer, head), fontsize=9)
         other = ax.twinx()
         scores = results.isel(layer=layer, head=head)
         other.plot(steps[1:], scores.previous_token.values[1:], color=PREVIOUS, linewidth=1, label="previous token")
         other.plot(steps[1:], scores.prefix_matching.values[1:], color=PREFIX, linewidth=1, label="prefix matching")
         other.set_ylim(0, 1)
-        if head < heads - 1:
+        if head < results.sizes["head"] - 1:
             other.set_yticklabels([])
         else:
             other.set_ylabel("score", fontsize=8)
     other.legend(fontsize=6, loc="upper left")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("refined LLC", color=LLC_COLOR, fontsize=8)
-    for ax in axes[-1]:
-        ax.set_xlabel("training step", fontsize=8)
     caption = "Every head: refined LLC (blue, 2 standard errors) and its two attention scores (right axes, 0 to 1)."
     return save_figure(folder, "heads", figure, caption)
 

@@ -8,9 +8,9 @@ import xarray
 from experiments.lm_stages import figures
 from experiments.lm_stages.authors import AUTHORS_HEAD, authors_stages, authors_table
 from experiments.lm_stages.heads import best_head, crossing, head_name, largest_change, where_known, window
-from experiments.lrt_stages.stages import stage_table
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
+from experiments.stages import stage_table
 from slt_jax.analysis.stages import Stages, detect_stages
 
 __all__ = ["report"]

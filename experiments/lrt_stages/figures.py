@@ -5,9 +5,10 @@ import xarray
 
 from experiments.lrt_stages.authors import AUTHORS_LLC
 from experiments.lrt_stages.multiples import essential_dynamics_figure, metrics_figure, refined_figure
-from experiments.lrt_stages.stages import shade, shown
+from experiments.lrt_stages.stages import shown
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
+from experiments.stages import shade
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces
 

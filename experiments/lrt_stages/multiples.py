@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xarray
 
-from experiments.lrt_stages.stages import shade, shown
+from experiments.lrt_stages.stages import shown
 from experiments.page import FigureFile, save_figure
 from experiments.run_folder import RunFolder
+from experiments.stages import shade
 from slt_jax.analysis.essential_dynamics import osculating_circles, principal_trajectory, smooth_path
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import STAGE_INKS, plot_curves, plot_trajectory

@@ -8,9 +8,10 @@ import xarray
 from experiments.lrt_stages.authors import comparable, comparison_table
 from experiments.lrt_stages.curves import write_curves
 from experiments.lrt_stages.figures import draw_figures
-from experiments.lrt_stages.stages import PAPER_STAGES, find_stages, stage_table
+from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
+from experiments.stages import stage_table
 from slt_jax.analysis.stages import Stages
 
 __all__ = ["report"]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from experiments.lm_stages.figures import head_panels
 from experiments.lm_stages.heads import head_name, where_known
 from experiments.page import FigureFile, Section, Table, save_figure, write_page
 from experiments.run_folder import RunFolder
@@ -94,29 +95,12 @@ def _levels(results: xarray.Dataset) -> Table:
 
 
 def _heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
-    import matplotlib.pyplot as plt
-
-    layers, heads = results.sizes["layer"], results.sizes["head"]
-    figure, axes = plt.subplots(
-        layers,
-        heads,
-        figsize=(2.3 * heads, 2.2 * layers),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
+    figure, axes = head_panels(results)
     for (layer, head), ax in np.ndenumerate(axes):
         for i, source in enumerate(results.source.values):
             at = results.isel(layer=layer, head=head, source=i)
             ax.errorbar(at.checkpoint, at.head_llc, 2 * at.head_llc_std_error, label=str(source), linewidth=1.2)
-        ax.set_xscale("log")
-        ax.set_title(head_name(layer, head), fontsize=9)
     axes[0, 0].legend(fontsize=6)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("refined LLC", fontsize=8)
-    for ax in axes[-1]:
-        ax.set_xlabel("training step", fontsize=8)
     return save_figure(folder, "heads", figure, "Refined LLC of every head over training, on every source (2 s.e.).")
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.linalg import hessian_vector_product
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.kernels import Kernel
 from slt_jax.typing import Array, PRNGKey
@@ -95,24 +96,19 @@ def top_curvature(
     The Hessian is averaged over `num_chunks * chunk` examples, `chunk` at a time.
     """
     index_key, vector_key = jax.random.split(key)
-    indices = jax.random.choice(index_key, posterior.n, (num_chunks, chunk), replace=False)
+    indices = jax.random.choice(index_key, posterior.n, (num_chunks * chunk,), replace=False)
+    data = jax.tree.map(lambda leaf: leaf[indices], posterior.data)
     center, unravel = ravel_pytree(posterior.center)
 
-    def mean_loss(flat: Array, chosen: Array) -> Array:
-        batch = jax.tree.map(lambda leaf: leaf[chosen], posterior.data)
-        return jnp.mean(posterior.losses(unravel(flat), batch))
-
-    def hessian_vector_product(vector: Array) -> Array:
-        def add(total: Array, chosen: Array) -> tuple[Array, None]:
-            return total + jax.jvp(jax.grad(partial(mean_loss, chosen=chosen)), (center,), (vector,))[1], None
-
-        return jax.lax.scan(add, jnp.zeros_like(center), indices)[0] / num_chunks
+    def product(vector: Array) -> Array:
+        image = hessian_vector_product(posterior.losses, posterior.center, data, unravel(vector), chunk_size=chunk)
+        return ravel_pytree(image)[0]
 
     def iterate(_: Array, vector: Array) -> Array:
-        product = hessian_vector_product(vector)
-        norm = jnp.linalg.norm(product)
-        return jnp.where(norm > 0, product / jnp.where(norm > 0, norm, 1.0), vector)
+        image = product(vector)
+        norm = jnp.linalg.norm(image)
+        return jnp.where(norm > 0, image / jnp.where(norm > 0, norm, 1.0), vector)
 
     start = jax.random.normal(vector_key, center.shape, center.dtype)
     vector = jax.lax.fori_loop(0, num_iterations, iterate, start / jnp.linalg.norm(start))
-    return posterior.nbeta * jnp.abs(jnp.vdot(vector, hessian_vector_product(vector)))
+    return posterior.nbeta * jnp.abs(jnp.vdot(vector, product(vector)))
