@@ -14,6 +14,7 @@ __all__ = [
     "demo",
     "dependence",
     "gpu",
+    "local",
     "size_class",
     "tiny",
 ]
@@ -67,7 +68,7 @@ class DeepLinearNetworks:
     classes: tuple[SizeClass, ...]
     settings: tuple[Setting, ...]
     seeds: str = ""
-    """`first:last` (last excluded) for every class; empty: 0 to the class's number of networks."""
+    """`first:last` (last excluded) or `3,17,40` for every class; empty: 0 to the class's number of networks."""
 
 
 def size_class(name: str, num_networks: int, together: int = 10) -> SizeClass:
@@ -107,6 +108,8 @@ APART = (
     replace(BEST, name="best-nbeta-x1", nbeta_factor=1.0, num_networks=20, classes=("1K",)),
     replace(SGLD, name="sgld-nbeta-x10", nbeta_factor=10.0, num_networks=20),
 )
+LOCAL_SEEDS = (0, 5, 9, 10, 17, 24, 29, 42, 45, 46, 48, 52, 63, 76, 80, 81, 89, 93)
+"""Networks of class 1K, of the first hundred, whose Aoyagi value is at least 10% below the local one (`networks.csv`)."""
 BEST_TENFOLD = replace(BEST, name="best10x", num_steps=15_000, batch_size=3000, num_networks=10, classes=("1K",))
 
 
@@ -154,6 +157,20 @@ def dependence() -> DeepLinearNetworks:
     return DeepLinearNetworks(classes=(size_class("1K", 6),), settings=settings)
 
 
+def local() -> DeepLinearNetworks:
+    """Long chains close to w*, on the networks of `cpu` whose Aoyagi value is at least 10% below the local one.
+
+    Command: python -m experiments deep-linear-networks --config local
+    Cost:    two cores, about 15 minutes.
+    """
+    longer = replace(BEST, name="long", nbeta_factor=100.0, num_steps=40_000)
+    return DeepLinearNetworks(
+        classes=(size_class("1K", 0, together=9),),
+        settings=(BEST, longer),
+        seeds=",".join(map(str, LOCAL_SEEDS)),
+    )
+
+
 def demo() -> DeepLinearNetworks:
     """Twenty networks of class 1K: the study's setting beside ours.
 
@@ -174,5 +191,6 @@ CONFIGS: dict[str, Callable[[], DeepLinearNetworks]] = {
     "cpu": cpu,
     "gpu": gpu,
     "dependence": dependence,
+    "local": local,
     "tiny": tiny,
 }

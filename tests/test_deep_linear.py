@@ -180,7 +180,7 @@ def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("seeds", ["5", "7:3", "a:b"])
+@pytest.mark.parametrize("seeds", ["5,x", "7:3", "a:b"])
 def test_unusable_seeds_are_one_sentence(seeds, tmp_path):
     from experiments.__main__ import run_experiment
     from experiments.registry import UserError

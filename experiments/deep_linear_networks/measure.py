@@ -6,6 +6,7 @@ one program per network, compilation costs as much as 10,000 steps.
 
 import math
 import time
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -76,17 +77,22 @@ def run(config: DeepLinearNetworks, folder: RunFolder) -> list[str]:
     return sentences
 
 
-def seeds_of(config: DeepLinearNetworks, size_class: SizeClass) -> range:
+def seeds_of(config: DeepLinearNetworks, size_class: SizeClass) -> Sequence[int]:
     """The seeds of the class's networks."""
     if not config.seeds:
         return range(size_class.num_networks)
+    form = f"seeds = '{config.seeds}'; give first:last, such as 1000:1100, or a list, such as 3,17,40"
     try:
-        first, last = (int(part) for part in config.seeds.split(":"))
+        if ":" not in config.seeds:
+            seeds = sorted({int(part) for part in config.seeds.split(",")})
+        else:
+            first, last = (int(part) for part in config.seeds.split(":"))
+            seeds = list(range(first, last))
     except ValueError:
-        raise UserError(f"seeds = '{config.seeds}'; give first:last, such as 1000:1100") from None
-    if not 0 <= first < last:
-        raise UserError(f"seeds = '{config.seeds}'; give 0 <= first < last, such as 1000:1100")
-    return range(first, last)
+        raise UserError(form) from None
+    if not seeds or seeds[0] < 0:
+        raise UserError(f"{form}; with 0 <= first < last")
+    return seeds
 
 
 def teacher(size_class: SizeClass, seed: int) -> DeepLinearTeacher:

@@ -53,7 +53,7 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
     """Class -> setting -> numbers; the eight keys are over certified networks, `all` and `aoyagi` over every network.
 
     `higher_orders` is over the certified networks whose Hessian explains less than `HESSIAN_SHARE` of λ; `sides_with_local`
-    counts, over the certified networks, the estimates nearer to the local value than to Aoyagi's, where those are apart.
+    counts, over every network, the estimates nearer to the local value than to Aoyagi's, where those are apart.
     """
     numbers: dict[str, Any] = {}
     for name in results["class"].values:
@@ -75,7 +75,7 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
                 "higher_orders": accuracy(at.llc.values[higher_orders], at.upper.values[higher_orders]),
                 "sides_with_local": {
                     f"{gap:g}": sides_with_local(
-                        at.llc.values[certified], at.upper.values[certified], at.aoyagi.values[certified], gap
+                        at.llc.values[measured], at.upper.values[measured], at.aoyagi.values[measured], gap
                     )
                     for gap in GAPS
                 },
