@@ -204,6 +204,31 @@ def test_large_classes_have_teachers_and_truths():
     assert (truth.half_hessian_rank <= truth.lower).all()
 
 
+def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
+    """All of config `gpu` but the sizes: its groups, its settings, its table."""
+    from dataclasses import replace
+
+    from configs.deep_linear_networks import gpu
+    from experiments.deep_linear_networks import measure
+    from experiments.deep_linear_networks.report import summary
+    from experiments.run_folder import RunFolder
+
+    small = {"widths": (2, 6), "num_layers": (2, 3), "num_examples": 10_000, "num_networks": 2, "study_steps": 200}
+    config = gpu()
+    config = replace(
+        config,
+        classes=tuple(replace(size_class, **small) for size_class in config.classes),
+        settings=tuple(replace(setting, num_steps=setting.num_steps and 200) for setting in config.settings),
+    )
+    folder = RunFolder.open("deep-linear-networks", "gpu", config, tmp_path / "run")
+    assert measure.run(config, folder) == []
+    numbers = summary(folder.read_results())
+    assert set(numbers) == {"100K", "1M", "10M"}
+    for at_class in numbers.values():
+        assert set(at_class) == {"study", "best"}
+        assert all(np.isfinite(row["all"]["median_abs_relative_error"]) for row in at_class.values())
+
+
 def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
     from dataclasses import replace
 
