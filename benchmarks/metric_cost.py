@@ -3,7 +3,7 @@
     python benchmarks/metric_cost.py
     python benchmarks/metric_cost.py --batch 1024 --rounds 5
 
-On the regression transformer (51,717 parameters), two chains. A metric G = U(S - r)Uᵀ + r adds four products with U, of shape
+On the regression transformer (51,717 parameters), two chains. A metric G = U(S - r)Uᵀ + r adds two products with U, of shape
 (parameters, rank), to a step of SGLD; the time does not depend on its values, so U is random. Making a metric, 2·rank + 32
 Hessian-vector products once per checkpoint, is not timed here.
 """
