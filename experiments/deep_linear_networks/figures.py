@@ -19,6 +19,7 @@ def draw_figures(folder: RunFolder, results: xarray.Dataset) -> dict[str, list[F
             _error_against_gradients(folder, results.sel({"class": name}), str(name)),
             *_local_or_global(folder, results.sel({"class": name}), str(name)),
             *_dependence(folder, results.sel({"class": name}), str(name)),
+            *_long_courses(folder, results.sel({"class": name}), str(name)),
         ]
         for name in results["class"].values
     }
@@ -142,3 +143,38 @@ def _dependence(folder: RunFolder, results: xarray.Dataset, name: str) -> list[F
     axes[0, 0].set_ylim(0, 1.4)
     caption = f"Class {name}: what is measured depends on localization, time and nβ together."
     return [save_figure(folder, f"{name}-dependence", figure, caption)]
+
+
+def _long_courses(folder: RunFolder, results: xarray.Dataset, name: str) -> list[FigureFile]:
+    """The course of λ̂ along the chains of setting `long`, a panel per network."""
+    import matplotlib.pyplot as plt
+
+    if "long" not in _settings(results):
+        return []
+    (setting,) = (one for one in folder.config["settings"] if one["name"] == "long")
+    at = results.sel(setting="long")
+    seeds = [seed for seed in at.seed.values if at.diverged.sel(seed=seed).notnull()]
+    rows = -(-len(seeds) // 6)
+    figure, axes = plt.subplots(
+        rows, 6, figsize=(11, 1.9 * rows), layout="constrained", sharex=True, squeeze=False
+    )  # fmt: skip
+    for seed, ax in zip(seeds, axes.ravel(), strict=False):
+        here = at.sel(seed=seed)
+        course = here.course.values
+        ax.plot((np.arange(len(course)) + 0.5) / len(course) * setting["num_steps"] / 1000, course, label="estimate")
+        ax.axhline(float(here.upper), color="0.4", linewidth=0.9, label="local")
+        ax.axhline(float(here.aoyagi), color="#b5651d", linestyle=":", linewidth=1.1, label="Aoyagi")
+        ax.set_title(f"seed {seed}", fontsize=8)
+        ax.tick_params(labelsize=7)
+    for ax in axes.ravel()[len(seeds) :]:
+        ax.set_visible(False)
+    for ax in axes[-1]:
+        ax.set_xlabel("thousand steps", fontsize=8)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("LLC", fontsize=8)
+    axes[0, 0].legend(fontsize=6)
+    caption = (
+        f"Class {name}, nβ = {setting['nbeta_factor']:g} n/log n: the estimate along one chain, means over twentieths of it. Most "
+        "chains settle at the local value; some then leave it for a deeper point of the fibre, towards Aoyagi's."
+    )
+    return [save_figure(folder, f"{name}-courses", figure, caption)]
