@@ -150,6 +150,14 @@ def test_intervals_cover_where_the_draws_remember(correlation, squared):
     assert errors.mean() == pytest.approx(means.std(), rel=0.15)
 
 
+def test_chains_that_disagree_widen_the_error():
+    """With sixteen chains stuck at levels of their own, only the spread of the levels says how far off the mean may be."""
+    rng = np.random.default_rng(1)
+    levels = rng.standard_normal((16, 1))
+    error = monte_carlo_std_error(levels + 0.01 * rng.standard_normal((16, 400)))
+    assert error >= 0.99 * levels.std(ddof=1) / 4
+
+
 def test_sampled_intervals_cover_the_exact_value():
     """The same for SGLD on a quadratic, 200 estimates of 4 chains in one program."""
     posterior = posterior_of("quadratic", 1000.0, 100.0)
