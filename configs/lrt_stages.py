@@ -4,7 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["CONFIGS", "Geometry", "LRTStages", "Refined", "Sampling", "Training", "compressed", "cpu", "demo", "paper"]
+__all__ = [
+    "CONFIGS",
+    "STEP_SIZES",
+    "Geometry",
+    "LRTStages",
+    "Refined",
+    "Sampling",
+    "Training",
+    "compressed",
+    "cpu",
+    "demo",
+    "paper",
+]
+
+STEP_SIZES = {"sgld": 3e-4, "metric": 0.02, "underdamped": 0.07}
+"""The paper's ε; ε where stiff directions have curvature 1; h, to be compared with √ε (docs/results/lrt_stages, mixing)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,8 @@ class Sampling:
     sampler: Literal["sgld", "metric", "underdamped"] = "sgld"
     """`metric`: SGLD preconditioned by the curvature at each checkpoint. `underdamped`: kinetic Langevin dynamics in that
     metric, the one that is level soonest after the LayerNorm collapse."""
-    step_size: float = 3e-4
+    step_size: float | None = None
+    """The sampler's own: ε of `sgld` and `metric`, the integrator's h of `underdamped`. None: that of `STEP_SIZES`."""
     batch_size: int = 1024
     num_chains: int = 10
     num_draws: int = 4000
@@ -43,14 +59,10 @@ class Sampling:
     """Checkpoints whose LLC is estimated; empty for all."""
     metric_rank: int = 400
     metric_damping: float = 30.0
-    metric_step_size: float = 0.02
-    """ε under the metric, where stiff directions have curvature 1."""
     metric_examples: int = 256
     """Sequences of the Hessian that the metric is made of."""
-    underdamped_step_size: float = 0.07
-    """The integrator's h under the metric, to be compared with √ε."""
-    underdamped_persistence: float = 0.9
-    """Share of the momentum that survives a step in flat directions."""
+    persistence: float = 0.9
+    """Of `underdamped`: the share of the momentum that survives a step in flat directions."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +83,13 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Refined:
-    """Refined LLCs of heads, MLPs, LayerNorms and embeddings, with the posterior of `Sampling`."""
+    """Refined LLCs of heads, MLPs, LayerNorms and embeddings, by SGLD, with the posterior of `Sampling`."""
 
     checkpoint_steps: tuple[int, ...] = ()
     """Checkpoints; empty for none."""
     seeds: tuple[int, ...] = ()
     """Training seeds; empty for all."""
+    step_size: float = 3e-4
     batch_size: int = 128
     num_chains: int = 1
     num_draws: int = 400

@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / 
 import jax
 import jax.numpy as jnp
 
-from configs.lrt_stages import Sampling
+from configs.lrt_stages import STEP_SIZES, Sampling
 from experiments.lrt_stages.measure import MODEL, draw_samples, posterior_data, stored_params
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
@@ -31,11 +31,11 @@ EDGES = (0, 100, 300, 700, 1100, 1500, 2500, 3500, 4500, 6500, 9500)
 
 def describe(sampling: Sampling) -> str:
     """A sampler and its settings, for a line of the table."""
-    metric = f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
+    step, metric = STEP_SIZES[sampling.sampler], f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
     return {
-        "sgld": f"SGLD, ε = {sampling.step_size:g}",
-        "metric": f"metric SGLD, ε = {sampling.metric_step_size:g}, {metric}",
-        "underdamped": f"underdamped, h = {sampling.underdamped_step_size:g}, {metric}",
+        "sgld": f"SGLD, ε = {step:g}",
+        "metric": f"metric SGLD, ε = {step:g}, {metric}",
+        "underdamped": f"underdamped, h = {step:g}, {metric}",
     }[sampling.sampler]
 
 

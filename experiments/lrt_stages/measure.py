@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import xarray
 
-from configs.lrt_stages import LRTStages, Sampling, Training
+from configs.lrt_stages import STEP_SIZES, LRTStages, Sampling, Training
 from experiments.llc_pieces import llc_dataset, llc_piece
 from experiments.lrt_stages.behaviour import measure_behaviour
 from experiments.lrt_stages.geometry import measure_geometry
@@ -167,16 +167,15 @@ def measure_llc(config: LRTStages, folder: RunFolder, seed: int) -> dict[int, di
 
 def draw_samples(key: jax.Array, posterior: LocalPosterior, sampling: Sampling) -> Samples:
     """Samples by the sampler that `sampling` names."""
-    kernel, step_size, metric = sgld(sampling.batch_size), sampling.step_size, None
+    step_size = STEP_SIZES[sampling.sampler] if sampling.step_size is None else sampling.step_size
+    kernel, metric = sgld(sampling.batch_size), None
     if sampling.sampler != "sgld":
         metric_key = jax.random.fold_in(key, METRIC)
         metric = curvature_metric(
             metric_key, posterior, sampling.metric_rank, sampling.metric_damping, num_examples=sampling.metric_examples
         )  # fmt: skip
-        step_size = sampling.metric_step_size
     if sampling.sampler == "underdamped":
-        kernel = underdamped(sampling.batch_size, sampling.underdamped_persistence)
-        step_size = sampling.underdamped_step_size
+        kernel = underdamped(sampling.batch_size, sampling.persistence)
     return sample(
         key, posterior, kernel, step_size=step_size, metric=metric, num_chains=sampling.num_chains,
         num_draws=sampling.num_draws, num_burnin=sampling.num_burnin,

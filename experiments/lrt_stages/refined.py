@@ -81,7 +81,7 @@ def _estimate(
         squared_error_loss(model), data, jax.tree.map(jnp.asarray, center), sampling.nbeta, sampling.localization
     )  # fmt: skip
     options: dict[str, Any] = {
-        "step_size": sampling.step_size, "num_chains": refined.num_chains, "num_draws": refined.num_draws,
+        "step_size": refined.step_size, "num_chains": refined.num_chains, "num_draws": refined.num_draws,
         "num_burnin": refined.num_burnin,
     }  # fmt: skip
     key, kernel = jax.random.key(KEY), sgld(refined.batch_size)
