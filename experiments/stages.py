@@ -1,16 +1,37 @@
-"""Stages of a run as a reader sees them: names, shading behind curves, a table. Shared by every experiment with stages."""
+"""Stages of a run, found and as a reader sees them: names, shading, a table. Shared by every experiment with stages."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import xarray
+
 from experiments.page import Table
-from slt_jax.analysis.stages import Stages
+from slt_jax.analysis.stages import Stages, detect_stages
 from slt_jax.plotting import shade_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["shade", "stage_table"]
+__all__ = ["FEWEST", "HOW_FOUND", "find_stages", "shade", "stage_table"]
+
+FEWEST = 5
+"""Checkpoints with an LLC that stage detection needs."""
+
+HOW_FOUND = (
+    "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
+    "Boundaries found in fewer than nine of ten draws from the smoothing process are left out."
+)
+
+
+def find_stages(results: xarray.Dataset) -> Stages | None:
+    """The stages of one LLC curve, dims (step) and (checkpoint); `None` with fewer than `FEWEST` finite LLCs."""
+    finite = (np.isfinite(results.llc) & np.isfinite(results.llc_std_error)).values
+    if finite.sum() < FEWEST:
+        return None
+    at = results.isel(checkpoint=finite)
+    steps, llc, error = (values.values.astype(float) for values in (at.checkpoint, at.llc, at.llc_std_error))
+    return detect_stages(steps, llc, error, results.step.values.astype(float), results.loss.values.astype(float))
 
 
 def _arrows(stage_type: str) -> str:

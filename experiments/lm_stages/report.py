@@ -10,12 +10,11 @@ from experiments.lm_stages.authors import AUTHORS_HEAD, authors_stages, authors_
 from experiments.lm_stages.heads import best_head, crossing, head_name, largest_change, where_known, window
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
-from experiments.stages import stage_table
-from slt_jax.analysis.stages import Stages, detect_stages
+from experiments.stages import FEWEST, HOW_FOUND, find_stages, stage_table
+from slt_jax.analysis.stages import Stages
 
 __all__ = ["report"]
 
-FEWEST = 5  # LLC estimates that stage detection needs
 FORMED = 0.5
 """A head whose score is above this is said to have formed."""
 
@@ -56,22 +55,10 @@ def report(folder: RunFolder) -> None:
     write_page(folder, f"lm-stages, config {folder.config_name}", lead, sections, _warnings(results))
 
 
-def find_stages(results: xarray.Dataset) -> Stages | None:
-    """The stages of the whole-model LLC; `None` with fewer than five estimates."""
-    at = where_known(results, "llc")
-    if at.checkpoint.size < FEWEST:
-        return None
-    curves = (at.checkpoint, at.llc, at.llc_std_error, results.step, results.loss)
-    return detect_stages(*(curve.values.astype(float) for curve in curves))
-
-
 def _about_stages(stages: Stages | None) -> list[str]:
     if stages is None:
         return [f"Not looked for: there are fewer than {FEWEST} checkpoints with an LLC."]
-    return [
-        "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
-        "Boundaries found in fewer than nine of ten draws from the smoothing process are left out."
-    ]
+    return [HOW_FOUND]
 
 
 def _authors_table(folder: RunFolder) -> Table:

@@ -11,7 +11,7 @@ from experiments.lrt_stages.figures import draw_figures
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
 from experiments.page import Section, Table, write_page
 from experiments.run_folder import RunFolder
-from experiments.stages import stage_table
+from experiments.stages import HOW_FOUND, stage_table
 from slt_jax.analysis.stages import Stages
 
 __all__ = ["report"]
@@ -78,8 +78,7 @@ def summary(results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, Any
 def _about_stages() -> list[str]:
     paper = "; ".join(f"{name} to {end}: loss {loss}, LLC {llc}" for name, end, loss, llc in PAPER_STAGES)
     return [
-        "A stage ends where the smoothed LLC turns (a maximum or a minimum) or pauses (a plateau); no boundary is set by hand. "
-        "Boundaries found in fewer than nine of ten draws from the smoothing process are left out.",
+        HOW_FOUND,
         f"The paper's stages, 500,000 steps at full scale, its seed 1: {paper}.",
     ]
 

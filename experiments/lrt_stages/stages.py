@@ -1,9 +1,9 @@
 """Stages of every seed of an `lrt-stages` run, from its results: detected, not chosen."""
 
-import numpy as np
 import xarray
 
-from slt_jax.analysis.stages import Stages, detect_stages
+from experiments import stages
+from slt_jax.analysis.stages import Stages
 
 __all__ = ["PAPER_STAGES", "find_stages", "shown"]
 
@@ -16,22 +16,11 @@ PAPER_STAGES = (
 )
 """The paper's table for its seed 1: stage, end, change of loss and of LLC (arXiv 2402.02364, figure 2)."""
 
-FEWEST = 5  # checkpoints with an LLC that stage detection needs
-
 
 def find_stages(results: xarray.Dataset) -> dict[int, Stages]:
-    """Stages by seed; a seed with fewer than five finite LLCs has none."""
-    found = {}
-    for seed in results.seed.values:
-        at = results.sel(seed=seed)
-        finite = np.isfinite(at.llc.values) & np.isfinite(at.llc_std_error.values)
-        if finite.sum() < FEWEST:
-            continue
-        found[int(seed)] = detect_stages(
-            at.checkpoint.values[finite].astype(float), at.llc.values[finite].astype(float),
-            at.llc_std_error.values[finite].astype(float), at.step.values.astype(float), at.loss.values.astype(float),
-        )  # fmt: skip
-    return found
+    """Stages by seed; a seed with too few finite LLCs has none."""
+    found = {int(seed): stages.find_stages(results.sel(seed=seed)) for seed in results.seed.values}
+    return {seed: one for seed, one in found.items() if one is not None}
 
 
 def shown(at: xarray.Dataset) -> tuple[float, float]:

@@ -59,7 +59,9 @@ def load_tokenizer(path: Path | str) -> Any:
     library = _library()
     try:
         tokenizer = library.Tokenizer.from_file(str(path))
-    except Exception as error:  # `tokenizers` raises plain Exception
+    except Exception as error:
+        if type(error) is not Exception:  # `tokenizers` raises that very class for any file it cannot use
+            raise
         raise ValueError(
             f"{path} is not a tokenizer ({error}); make one with train_tokenizer(..., path=...)"
         ) from error
