@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from experiments.lrt_stages.report import report
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
 from experiments.run_folder import RunFolder
 from slt_jax.models.regression_transformer import RegressionTransformer
+from slt_jax.sampling import driver
 
 TINY_MODEL = RegressionTransformer(num_examples=8, width=8, num_heads=2, num_layers=2, hidden=8)
 STEPS = (4, 8, 16, 24, 32)
@@ -80,6 +82,16 @@ def test_a_finished_run_computes_nothing_again(tiny_run):
     before = {path: os.stat(path).st_mtime_ns for path in pieces}
     measure.run(TINY, tiny_run)
     assert {path: os.stat(path).st_mtime_ns for path in pieces} == before
+
+
+def test_all_checkpoints_of_a_run_share_one_compilation(tiny_run, tmp_path):
+    folder = RunFolder.open("lrt-stages", "tiny", TINY, tmp_path / "again")
+    shutil.copytree(tiny_run.path / "checkpoints", folder.path / "checkpoints")
+    programs = (driver._start, driver._advance)
+    for program in programs:
+        program.clear_cache()
+    assert len(measure.measure_llc(TINY, folder, 1)) == 5
+    assert [program._cache_size() for program in programs] == [1, 1]
 
 
 def test_stages_need_five_finite_estimates(tiny_run):

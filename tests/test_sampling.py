@@ -1,5 +1,6 @@
 """Samplers against closed forms: exact finite-step SGLD on quadratics, Gaussian variances, and the driver's promises."""
 
+import dataclasses
 import json
 from fractions import Fraction
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 import slt_jax
 from slt_jax.posterior import LocalPosterior, by_path, by_slice
 from slt_jax.sampling.chains import init_chain, run
+from slt_jax.sampling.diagnostics import excursions
 from slt_jax.sampling.driver import sample, sample_restrictions
 from slt_jax.sampling.kernels import NOISE_BLOCK, sgld, sgnht, standard_normal_vector
 from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
@@ -339,6 +341,28 @@ def test_two_hundred_checkpoints_compile_once():
         center = posterior.center + 0.01 * index
         draw(jax.random.key(index), LocalPosterior(linear_loss, posterior.data, center, 50.0, 1.0))
     assert (driver._advance._cache_size(), driver._start._cache_size()) == before
+
+
+def test_an_excursion_is_told_from_a_posterior():
+    """Gamma variables of shape λ are what nβ(L - L(w*)) is at a normal crossing; a spike of a fiftieth of the chain is not."""
+    draws = np.random.default_rng(0).gamma([[0.25], [0.5], [2.0], [30.0], [400.0]], size=(5, 2000))
+    slow = np.repeat(draws[:, :40], 50, axis=1)  # forty independent values in all
+    assert not excursions(draws).any()
+    assert not excursions(slow).any()
+    assert not excursions(np.linspace(0, 1, 2000) * draws).any()  # still on its way up
+    draws[3:, 500:540] *= 200
+    assert excursions(draws).tolist() == [False, False, False, True, True]
+
+
+def test_an_excursion_is_named_in_the_status():
+    samples = sample(jax.random.key(0), noisy_regression(), sgld(8), step_size=1e-3, num_chains=2, num_draws=200)
+    assert slt_jax.llc(samples).status == "ok"
+    spiked = samples.loss.copy()
+    spiked[1, 50:60] += 10.0
+    estimate = slt_jax.llc(dataclasses.replace(samples, loss=spiked))
+    assert estimate.status.startswith("excursion: chains [1]")
+    assert not estimate.diverged.any()
+    assert np.isfinite(estimate.mean)
 
 
 def test_calibration_finds_the_top_curvature_and_the_relaxation_time():

@@ -28,7 +28,7 @@ from slt_jax.sampling.calibration import calibrate
 from slt_jax.sampling.chains import init_chain
 from slt_jax.sampling.chains import run as run_chain
 from slt_jax.sampling.curvature_metric import curvature_metric, products_spent
-from slt_jax.sampling.diagnostics import monte_carlo_std_error
+from slt_jax.sampling.diagnostics import excursions, monte_carlo_std_error
 from slt_jax.sampling.kernels import Kernel, sgld, sgnht
 from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
 from slt_jax.sampling.underdamped import underdamped
@@ -313,5 +313,6 @@ def _summarise(values: np.ndarray, finite: bool, setting: Setting, num_parameter
         "llc": np.asarray(np.nan if diverged else mean),
         "llc_std_error": np.asarray(np.nan if diverged else monte_carlo_std_error(kept[None])),
         "diverged": np.asarray(float(diverged)),
+        "excursion": np.asarray(float(not diverged and bool(excursions(kept[None])[0]))),
         "course": np.where(diverged, np.nan, course),
     }

@@ -46,6 +46,8 @@ def report(folder: RunFolder) -> None:
     )
     lost = int(results.diverged.sum())
     warnings = [f"{lost} estimates diverged and are NaN."] if lost else []
+    if left := int(results.excursion.sum()):
+        warnings.append(f"{left} chains spent some draws far above their level (column `excursion` of networks.csv).")
     write_page(folder, f"deep-linear-networks, config {folder.config_name}", lead, sections, warnings)
 
 
@@ -70,6 +72,7 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
             numbers[str(name)][str(setting)] = {
                 **accuracy(at.llc.values[certified], at.upper.values[certified]),
                 **costs,
+                "excursions": int(at.excursion.values[measured].sum()),
                 "all": accuracy(at.llc.values[measured], at.upper.values[measured]),
                 "aoyagi": accuracy(at.llc.values[measured], at.aoyagi.values[measured]),
                 "higher_orders": accuracy(at.llc.values[higher_orders], at.upper.values[higher_orders]),
@@ -99,7 +102,16 @@ def _table(settings: dict[str, Any]) -> Table:
 
 def write_networks(folder: RunFolder, results: xarray.Dataset) -> None:
     """`networks.csv`: one row per class, setting and network."""
-    columns = ("llc", "llc_std_error", "diverged", "gradient_evaluations", "seconds", "step_size", "metric_rank")
+    columns = (
+        "llc",
+        "llc_std_error",
+        "diverged",
+        "excursion",
+        "gradient_evaluations",
+        "seconds",
+        "step_size",
+        "metric_rank",
+    )
     truths = ("lower", "upper", "certified", "half_hessian_rank", "aoyagi", "multiplicity_bound", "num_parameters")
     lines = [",".join(("class", "setting", "seed", *truths, *columns))]
     for name in results["class"].values:

@@ -7,7 +7,7 @@ import numpy as np
 
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
-from slt_jax.sampling.diagnostics import drift, effective_sample_size, monte_carlo_std_error, rhat
+from slt_jax.sampling.diagnostics import drift, effective_sample_size, excursions, monte_carlo_std_error, rhat
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.kernels import sgld
 from slt_jax.sampling.samples import Samples
@@ -34,7 +34,8 @@ class LLCEstimate:
         drift_std_error: standard error of `drift`; a drift of several of these means too little burn-in.
         acceptance: mean Metropolis acceptance at the step that was used; NaN if the kernel has no such test.
         diverged: `(chain,)`, true where a value was not finite or the chain ran away.
-        status: "ok", or a sentence that says which chains diverged and why.
+        status: "ok", or a sentence that says which chains diverged and why, or which of those that did not made an excursion
+            to a loss far above their level (`diagnostics.excursions`), which the mean contains.
         baseline: which L_n(w*) was subtracted: "paired", "full" or "number".
         nbeta: nβ.
         localization: γ.
@@ -92,7 +93,7 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
         drift_std_error=moved_error,
         acceptance=float(samples.acceptance[~diverged].mean()) if not diverged.all() else float("nan"),
         diverged=diverged,
-        status=_status(lost, runaway, samples, tolerate_diverged),
+        status=_status(lost, runaway, _left(values, diverged), samples, tolerate_diverged),
         baseline=samples.baseline,
         nbeta=nbeta,
         localization=float(samples.localization[0]),
@@ -100,19 +101,31 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
     )
 
 
-def _status(lost: np.ndarray, runaway: np.ndarray, samples: Samples, tolerated: bool) -> str:
-    if not (lost | runaway).any():
-        return "ok"
-    reasons = []
-    if lost.any():
-        reasons.append(f"chains {np.flatnonzero(lost).tolist()} reached a loss or gradient that is not finite")
-    if runaway.any():
-        reasons.append(
-            f"chains {np.flatnonzero(runaway).tolist()} ran away (mean above {RUNAWAY:g} x {samples.num_parameters} "
-            "parameters)"
-        )
-    advice = "left out as asked" if tolerated else "the estimate is NaN"
-    return f"diverged: {' and '.join(reasons)}; {advice}; try a smaller step_size than {samples.step_size[0]:g}"
+def _left(values: np.ndarray, diverged: np.ndarray) -> np.ndarray:
+    """`(chain,)`, true where a chain that did not diverge made an excursion."""
+    left = np.zeros(len(values), bool)
+    if not diverged.all():
+        left[~diverged] = excursions(values[~diverged])
+    return left
+
+
+def _status(lost: np.ndarray, runaway: np.ndarray, left: np.ndarray, samples: Samples, tolerated: bool) -> str:
+    advice = f"try a smaller step_size than {samples.step_size[0]:g}"
+    sentences = []
+    if (lost | runaway).any():
+        reasons = []
+        if lost.any():
+            reasons.append(f"chains {np.flatnonzero(lost).tolist()} reached a loss or gradient that is not finite")
+        if runaway.any():
+            reasons.append(
+                f"chains {np.flatnonzero(runaway).tolist()} ran away (mean above {RUNAWAY:g} x {samples.num_parameters} "
+                "parameters)"
+            )
+        consequence = "left out as asked" if tolerated else "the estimate is NaN"
+        sentences.append(f"diverged: {' and '.join(reasons)}; {consequence}")
+    if left.any():
+        sentences.append(f"excursion: chains {np.flatnonzero(left).tolist()} spent some draws far above their level")
+    return "; ".join([*sentences, advice]) if sentences else "ok"
 
 
 def estimate_llc(

@@ -14,11 +14,13 @@ from slt_jax.sampling.preconditioners import Metric
 from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["drift", "effective_sample_size", "mala_acceptance", "monte_carlo_std_error", "rhat"]
+__all__ = ["drift", "effective_sample_size", "excursions", "mala_acceptance", "monte_carlo_std_error", "rhat"]
 
 
 FEWEST_BATCHES = 8
 """Fewer would make the standard error from batch means too noisy, more would make the batches short."""
+EXCURSION_PARTS = 20
+EXCURSION_FACTOR, EXCURSION_SLACK, EXCURSION_DEVIATIONS = 3.0, 20.0, 10.0
 PROPOSAL_STREAM = 0xFFFFFFFF  # a step count no chain reaches
 
 
@@ -71,6 +73,23 @@ def drift(values: np.ndarray) -> tuple[float, float]:
     first, second = values[:, :middle], values[:, -middle:]
     error = np.hypot(monte_carlo_std_error(first), monte_carlo_std_error(second))
     return float(second.mean() - first.mean()), float(error)
+
+
+def excursions(values: np.ndarray) -> np.ndarray:
+    """Which chains of `(chain, draw)` values of nβ(L - L(w*)) went somewhere far above their level and came back: `(chain,)`.
+
+    A step that is stable at w* may not be where the chain has wandered to; the loss then shoots up for a while and drags the
+    mean along. Told by the means of 20 parts of a chain, of which one exceeds three times their median by 20 and by ten
+    median deviations. A posterior does not do that by itself: beyond 3λ + 20 lies less than 1e-8 of a Gamma variable of
+    shape λ, and the deviations leave room for the noise of minibatches.
+    """
+    parts = np.stack(
+        [part.mean(axis=1) for part in np.array_split(values, EXCURSION_PARTS, axis=1) if part.size], axis=1
+    )
+    level = np.median(parts, axis=1)
+    deviation = np.median(np.abs(parts - level[:, None]), axis=1)
+    allowed = EXCURSION_FACTOR * np.abs(level) + EXCURSION_SLACK + EXCURSION_DEVIATIONS * deviation
+    return parts.max(axis=1) > allowed
 
 
 def mala_acceptance(
