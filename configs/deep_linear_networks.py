@@ -52,6 +52,8 @@ class Setting:
     step_fraction: float = 0.3
     """With curvature a: ε·a for SGLD, h²·a for dynamics with momentum; a is 1 in the units of the curvature metric."""
     metric: bool = False
+    friction: float = 0.05
+    """Of SGNHT."""
     nbeta_factor: float = 1.0
     """Multiplies nβ = n / log n."""
     localization: float = 1.0
@@ -87,7 +89,7 @@ STUDY = Setting("study", step="study", kept_share=0.1)
 SGLD = Setting("sgld")
 OTHERS = (
     Setting("leimkuhler_matthews", kernel="leimkuhler_matthews", step_fraction=1.0),
-    Setting("sgnht", kernel="sgnht", step_fraction=0.1, classes=("1K",)),
+    Setting("sgnht", kernel="sgnht", step_fraction=0.025, classes=("1K",)),
     Setting("rmsprop", kernel="rmsprop", classes=("1K",)),
     Setting("adam", kernel="adam", classes=("1K",)),
     Setting(

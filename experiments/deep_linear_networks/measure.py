@@ -153,7 +153,7 @@ def kernel_of(setting: Setting) -> Kernel:
         "leimkuhler_matthews": lambda: sgld(batch, integrator="leimkuhler_matthews"),
         "rmsprop": lambda: sgld(batch, rmsprop()),
         "adam": lambda: sgld(batch, adam()),
-        "sgnht": lambda: sgnht(batch),
+        "sgnht": lambda: sgnht(batch, setting.friction),
         "underdamped": lambda: underdamped(batch),
     }
     return kernels[setting.kernel]()

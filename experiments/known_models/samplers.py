@@ -40,28 +40,34 @@ class Sampler(NamedTuple):
         fraction: the share c of 1/(stiffest curvature) that a step is, after the kernel's own largest scale is divided
             out; for SGNHT the square of its step.
         with_metric: whether a `curvature_metric` is handed in.
+        patience: how many times as many steps as the others it is given, where its own are that much shorter.
     """
 
     name: str
     kernel: Kernel
     fraction: float
     with_metric: bool = False
+    patience: int = 1
 
 
 def samplers(batch_size: int | None) -> list[Sampler]:
     """Every sampler of the library, with gradients of `batch_size` examples.
 
     An adaptive scale is at most 1/stabilizer, and Adam's averaged gradient lags 1/(1 - b₁) steps behind; their steps are
-    shorter by these factors, which keeps them as stable as SGLD wherever they go.
+    shorter by these factors, which keeps them as stable as SGLD wherever they go. SGNHT's one thermostat cannot absorb noise
+    that differs between directions: on minibatches its friction is stronger and its step half as long, against heating.
     """
     average = partial(sgld, batch_size, integrator="leimkuhler_matthews")
     adaptive = STEP_FRACTION * STABILIZER
+    thermostat, its_fraction = sgnht(batch_size), THERMOSTAT_FRACTION
+    if batch_size is not None:
+        thermostat, its_fraction = sgnht(batch_size, friction=0.05), THERMOSTAT_FRACTION / 4
     return [
         Sampler("SGLD, Euler", sgld(batch_size), STEP_FRACTION),
         Sampler("SGLD, Leimkuhler-Matthews", average(), STEP_FRACTION),
         Sampler("RMSProp-SGLD", sgld(batch_size, rmsprop(stabilizer=STABILIZER)), adaptive),
         Sampler("Adam-SGLD", sgld(batch_size, adam(MOMENTUM, stabilizer=STABILIZER)), adaptive * (1 - MOMENTUM)),
-        Sampler("SGNHT", sgnht(batch_size), THERMOSTAT_FRACTION),
+        Sampler("SGNHT", thermostat, its_fraction),
         Sampler("metric SGLD", average(), STEP_FRACTION, with_metric=True),
     ]
 
