@@ -54,25 +54,44 @@ def comparable(config: dict) -> bool:
 
 
 def comparison_table(results: xarray.Dataset) -> Table:
-    """Ours beside theirs at the steps both have: loss of their seeds 0 and 1, mean LLC and Hessian trace of their five."""
+    """Ours beside theirs at the steps both have: loss and LLC of their seeds 0 and 1, mean LLC and Hessian trace of their five.
+
+    "In s.e." divides our LLC minus their mean by the error of that difference: our own, and the spread over seeds as their
+    seeds 0 and 1 show it, which ours has too.
+    """
     head = [
-        "step", "loss", "theirs, seeds 0 and 1", "difference from their mean", "ICL score", "theirs", "LLC", "± s.e.", "theirs",
-        "Hessian trace", "± s.e.", "theirs",
+        "step", "loss", "theirs, seeds 0 and 1", "difference from their mean", "ICL score", "theirs", "LLC", "± s.e.",
+        "their mean of five", "seeds 0 and 1", "difference from the mean", "in s.e.", "Hessian trace", "± s.e.", "theirs",
     ]  # fmt: skip
-    curves = [authors_curves(seed) for seed in (0, 1)]
+    traced = "hessian_trace" in results
     rows: list[Sequence[str]] = []
     for seed in results.seed.values.tolist():
         prefix = f"seed {seed}, " if results.seed.size > 1 else ""
         for step in results.checkpoint.values.tolist():
             here = results.sel(seed=seed, step=step, checkpoint=step)
-            losses = [float(np.interp(np.log(step), np.log1p(one.step), one.loss)) for one in curves]
-            scores = [float(np.interp(np.log(step), np.log1p(one.step), one.icl_score)) for one in curves]
-            traced = "hessian_trace" in results
+            losses, scores, llcs = (_theirs(name, step) for name in ("loss", "icl_score", "llc"))
             rows.append([
                 f"{prefix}{step:,}", f"{float(here.loss):.3f}", ", ".join(f"{loss:.3f}" for loss in losses),
                 f"{float(here.loss) / np.mean(losses) - 1:+.1%}", f"{float(here.icl_score):.2f}",
                 ", ".join(f"{score:.2f}" for score in scores), f"{float(here.llc):.1f}", f"{float(here.llc_std_error):.1f}",
-                f"{AUTHORS_LLC.get(step, '')}", f"{float(here.hessian_trace):.0f}" if traced else "",
+                f"{AUTHORS_LLC.get(step, '')}", ", ".join(f"{llc:.1f}" for llc in llcs), *_distance(here, step, llcs),
+                f"{float(here.hessian_trace):.0f}" if traced else "",
                 f"{float(here.hessian_trace_std_error):.0f}" if traced else "", f"{AUTHORS_TRACE.get(step, '')}",
             ])  # fmt: skip
     return Table(head, rows)
+
+
+def _theirs(name: str, step: int) -> list[float]:
+    """A curve of their seeds 0 and 1 at `step`, read off in log time."""
+    curves = [authors_curves(seed) for seed in (0, 1)]
+    return [float(np.interp(np.log1p(step), np.log1p(one.step), getattr(one, name))) for one in curves]
+
+
+def _distance(here: xarray.Dataset, step: int, llcs: list[float]) -> tuple[str, str]:
+    """Our LLC minus their mean of five, and that over its standard error; empty where no mean is known."""
+    if step not in AUTHORS_LLC:
+        return "", ""
+    difference = float(here.llc) - AUTHORS_LLC[step]
+    spread = abs(llcs[0] - llcs[1]) / 2**0.5
+    error = np.hypot(float(here.llc_std_error), spread * (1 + 1 / 5) ** 0.5)
+    return f"{difference:+.1f}", f"{difference / error:+.1f}"
