@@ -242,3 +242,15 @@ def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
     (sentence,) = measure.run(config, RunFolder.open("deep-linear-networks", "tiny", config, tmp_path / "run"))
     assert "3 of 3 chains ran away" in sentence
     assert "smaller step" in sentence
+
+
+def test_the_larger_of_two_chains_counts_unless_it_blew_up():
+    def row(llc, excursion=0.0, diverged=0.0):
+        return {"llc": np.asarray(llc), "excursion": np.asarray(excursion), "diverged": np.asarray(diverged)}
+
+    low, high, jumped, lost = row(9.0), row(10.0), row(70.0, excursion=1.0), row(np.nan, diverged=1.0)
+    assert measure._larger(low, high) is high
+    assert measure._larger(high, low) is high
+    assert measure._larger(low, jumped) is low
+    assert measure._larger(lost, jumped) is jumped
+    assert measure._larger(lost, low) is low

@@ -43,7 +43,7 @@ SLOT_UNIT = 4096  # sampled vectors are padded to a multiple of this, so that fe
 COURSE_PARTS = 20  # a trace is stored as the means of this many parts
 STABILIZER = 0.1  # default of `rmsprop` and `adam`
 WIDTH_UNIT = 50
-DATA, CALIBRATION, METRIC, CHAIN = range(4)  # streams of a network's key
+DATA, CALIBRATION, METRIC, CHAIN, SECOND_CHAIN = range(5)  # streams of a network's key
 
 
 class Member(NamedTuple):
@@ -162,43 +162,28 @@ def kernel_of(setting: Setting) -> Kernel:
 def estimate_group(
     size_class: SizeClass, setting: Setting, group: list[tuple[int, DeepLinearTeacher]]
 ) -> dict[str, np.ndarray]:
-    """One estimate per network of the group, from one chain each; values have a leading network axis.
+    """One estimate per network of the group, from one chain each, or the larger of two; a leading network axis.
 
     `seconds` is a network's share of the group's time, compilation included.
     """
     started = time.perf_counter()
-    entries = max(sum(matrix.size for matrix in network.matrices) for _, network in group)
-    shape = {
-        "num_layers": max(len(network.matrices) for _, network in group),
-        "width": -(-max(max(network.widths) for _, network in group) // WIDTH_UNIT) * WIDTH_UNIT,
-        "slots": -(-entries // SLOT_UNIT) * SLOT_UNIT,
-    }
-    members = [_member(network, shape) for _, network in group]
+    members, data = _padded(group, size_class.num_examples)
     keys = [jax.random.fold_in(jax.random.key(seed), size_class.num_examples) for seed, _ in group]
-    data = _inputs(shape["width"], size_class.num_examples)
     nbeta = setting.nbeta_factor * default_nbeta(size_class.num_examples)
     posteriors = [_posterior(member, data, nbeta, setting.localization) for member in members]
     metrics, ranks, products = _metrics(setting, keys, posteriors)
     step_sizes = np.array([_step_size(size_class, setting, *pair) for pair in zip(keys, posteriors, strict=True)])
     products = products + (CALIBRATION_PRODUCTS if _needs_curvature(setting) else 0)
-    num_steps = setting.num_steps or size_class.study_steps
-    losses, finite = _sample(
-        jnp.stack([jax.random.fold_in(key, CHAIN) for key in keys]),
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *members),
-        jnp.asarray(step_sizes, jnp.float32),
-        metrics,
-        data,
-        jnp.float32(nbeta),
-        jnp.float32(setting.localization),
-        kernel=kernel_of(setting),
-        num_steps=num_steps,
-    )
-    values = nbeta * np.asarray(losses, np.float64)  # L_n(w*) = 0: the teacher is the network itself
+    sampled = partial(_chains, size_class, setting, group, keys, members, step_sizes, data)
+    rows = sampled(CHAIN, metrics, nbeta)
+    if setting.second_nbeta_factor is not None:
+        assert metrics is not None, "second_nbeta_factor needs the metric"
+        times = setting.second_nbeta_factor / setting.nbeta_factor
+        second = sampled(SECOND_CHAIN, _at_larger_nbeta(metrics, times), times * nbeta)
+        rows = [_larger(*pair) for pair in zip(rows, second, strict=True)]
     seconds = (time.perf_counter() - started) / len(group)
-    rows = [
-        _summarise(values[i], bool(finite[i]), setting, sum(matrix.size for matrix in network.matrices))
-        for i, (_, network) in enumerate(group)
-    ]
+    num_chains = 1 if setting.second_nbeta_factor is None else 2
+    num_steps = num_chains * (setting.num_steps or size_class.study_steps)
     gradients = num_steps * setting.batch_size / STUDY_BATCH + 2 * CURVATURE_BLOCKS * products
     return {
         "seed": np.array([seed for seed, _ in group]),
@@ -208,6 +193,65 @@ def estimate_group(
         "metric_rank": np.asarray(ranks, np.float64),
         "seconds": np.full(len(group), seconds),
     }
+
+
+def _padded(group: list[tuple[int, DeepLinearTeacher]], num_examples: int) -> tuple[list[Member], dict[str, jax.Array]]:
+    """The networks of a group padded to one shape, and the inputs they share."""
+    entries = max(sum(matrix.size for matrix in network.matrices) for _, network in group)
+    shape = {
+        "num_layers": max(len(network.matrices) for _, network in group),
+        "width": -(-max(max(network.widths) for _, network in group) // WIDTH_UNIT) * WIDTH_UNIT,
+        "slots": -(-entries // SLOT_UNIT) * SLOT_UNIT,
+    }
+    return [_member(network, shape) for _, network in group], _inputs(shape["width"], num_examples)
+
+
+def _chains(
+    size_class: SizeClass,
+    setting: Setting,
+    group: list[tuple[int, DeepLinearTeacher]],
+    keys: list[jax.Array],
+    members: list[Member],
+    step_sizes: np.ndarray,
+    data: Any,
+    stream: int,
+    metrics: Metric | None,
+    nbeta: float,
+) -> list[dict[str, np.ndarray]]:
+    """What one chain per network at `nbeta` says, one row a network."""
+    losses, finite = _sample(
+        jnp.stack([jax.random.fold_in(key, stream) for key in keys]),
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *members),
+        jnp.asarray(step_sizes, jnp.float32),
+        metrics,
+        data,
+        jnp.float32(nbeta),
+        jnp.float32(setting.localization),
+        kernel=kernel_of(setting),
+        num_steps=setting.num_steps or size_class.study_steps,
+    )
+    values = nbeta * np.asarray(losses, np.float64)  # L_n(w*) = 0: the teacher is the network itself
+    return [
+        _summarise(values[i], bool(finite[i]), setting, sum(matrix.size for matrix in network.matrices))
+        for i, (_, network) in enumerate(group)
+    ]
+
+
+def _at_larger_nbeta(metrics: Metric, times: float) -> Metric:
+    """The metric at `times` the nβ: curvature and damping grow alike (γ, the damping's floor, is far below it)."""
+    return Metric(metrics.directions, metrics.scales / times, metrics.rest / times)
+
+
+def _larger(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The chain whose estimate is larger: a chain that has not mixed and one that is not local both read low.
+
+    A chain that diverged or made an excursion is taken only if the other one did worse.
+    """
+
+    def rank(row: dict[str, np.ndarray]) -> tuple[float, float, float]:
+        return -float(row["diverged"]), -float(row["excursion"]), float(np.nan_to_num(row["llc"]))
+
+    return max(first, second, key=rank)
 
 
 @lru_cache(maxsize=1)
