@@ -245,6 +245,8 @@ def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
 
 
 def test_the_larger_of_two_chains_counts_unless_it_blew_up():
+    from experiments.deep_linear_networks import measure
+
     def row(llc, excursion=0.0, diverged=0.0):
         return {"llc": np.asarray(llc), "excursion": np.asarray(excursion), "diverged": np.asarray(diverged)}
 

@@ -102,6 +102,11 @@ def test_ridge_is_the_penalised_least_squares_of_the_pairs_before(batch):
         assert float(ridge_predictions(batch)[7, k]) == pytest.approx(float(x[k] @ weights), abs=1e-3)
 
 
+def test_ridge_calls_no_lapack(batch):
+    """Two batched LAPACK calls in one program block each other on two cores."""
+    assert "lapack" not in jax.jit(ridge_predictions).lower(batch).as_text()
+
+
 def test_dmmse_is_the_posterior_mean_over_the_tasks(batch):
     tasks = sample_tasks(jax.random.key(2), 6, task_dim=3)
     found = dmmse_predictions(batch, tasks, noise_variance=0.5)
