@@ -117,15 +117,18 @@ def measure_path(config: TransientRidge, folder: RunFolder, num_tasks: int) -> x
     """Loss on training and fresh tasks and distance to both predictors, dims (step,); outputs on a fixed batch."""
     model, tasks = regression_model(config), task_set(config, num_tasks)
     trained_key, fresh_key = jax.random.split(_key(config, EVALUATION))
-    trained = _sequences(config, trained_key, config.num_evaluation_sequences, tasks)
-    fresh = _sequences(config, fresh_key, config.num_evaluation_sequences, None)
+    batches = {
+        "trained": _sequences(config, trained_key, config.num_evaluation_sequences, tasks),
+        "fresh": _sequences(config, fresh_key, config.num_evaluation_sequences, None),
+    }
+    known = {where: _known_predictions(batch, tasks, config.noise_variance) for where, batch in batches.items()}
 
     def compute() -> dict[str, Any]:
         store, like = _store(folder, num_tasks), initial_params(config)
         rows = []
         for step in saved_steps(config):
             params = jax.tree.map(jnp.asarray, store.params(step, like))
-            row = _compare(model, params, trained, fresh, tasks, config.noise_variance)
+            row = _compare(model, params, batches, known)
             rows.append({name: np.asarray(value) for name, value in row.items()})
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -133,33 +136,39 @@ def measure_path(config: TransientRidge, folder: RunFolder, num_tasks: int) -> x
     variables: dict[str, Any] = {
         name: (("step", "output") if name == "outputs" else ("step",), value) for name, value in stored.items()
     }
-    path = jax.tree.map(lambda leaf: leaf[:NUM_PATH_SEQUENCES], fresh)
-    known = {
-        "ridge": ridge_predictions(path, config.noise_variance),
-        "dmmse": dmmse_predictions(path, tasks, config.noise_variance),
-    }
-    variables |= {f"{name}_outputs": (("output",), np.ravel(value)) for name, value in known.items()}
-    for where, batch in (("trained", trained), ("fresh", fresh)):
-        variables[f"ridge_loss_{where}"] = ((), _loss(ridge_predictions(batch, config.noise_variance), batch))
-        variables[f"dmmse_loss_{where}"] = ((), _loss(dmmse_predictions(batch, tasks, config.noise_variance), batch))
+    for name, predicted in known["fresh"].items():
+        variables[f"{name}_outputs"] = (("output",), np.ravel(predicted[:NUM_PATH_SEQUENCES]))
+    for where, batch in batches.items():
+        for name, predicted in known[where].items():
+            variables[f"{name}_loss_{where}"] = ((), _loss(predicted, batch))
     return xarray.Dataset(variables, coords={"step": saved_steps(config)})
+
+
+@partial(jax.jit, static_argnames="noise_variance")
+def _known_predictions(batch: Batch, tasks: Array, noise_variance: float) -> dict[str, Array]:
+    """What both predictors say; the same at every checkpoint."""
+    return {
+        "ridge": ridge_predictions(batch, noise_variance),
+        "dmmse": dmmse_predictions(batch, tasks, noise_variance),
+    }
 
 
 def _loss(predicted: Array, batch: Batch) -> float:
     return float(jnp.mean((predicted - batch["y"]) ** 2))
 
 
-@partial(jax.jit, static_argnames=("model", "noise_variance"))
+@partial(jax.jit, static_argnames="model")
 def _compare(
-    model: RegressionTransformer, params: Params, trained: Batch, fresh: Batch, tasks: Array, noise_variance: float
+    model: RegressionTransformer, params: Params, batches: dict[str, Batch], known: dict[str, dict[str, Array]]
 ) -> dict[str, Array]:
     row = {}
-    for where, batch in (("trained", trained), ("fresh", fresh)):
+    for where, batch in batches.items():
         predicted = predictions(model, params, batch)
         row[f"loss_{where}"] = jnp.mean((predicted - batch["y"]) ** 2)
-        row[f"to_ridge_{where}"] = jnp.mean((predicted - ridge_predictions(batch, noise_variance)) ** 2)
-        row[f"to_dmmse_{where}"] = jnp.mean((predicted - dmmse_predictions(batch, tasks, noise_variance)) ** 2)
-    row["outputs"] = jnp.ravel(predicted[:NUM_PATH_SEQUENCES])  # of the fresh tasks, the last above
+        for name, other in known[where].items():
+            row[f"to_{name}_{where}"] = jnp.mean((predicted - other) ** 2)
+        if where == "fresh":
+            row["outputs"] = jnp.ravel(predicted[:NUM_PATH_SEQUENCES])
     return row
 
 
