@@ -99,10 +99,10 @@ OTHERS = (
     ),
 )  # fmt: skip
 BEST = Setting(
-    "best", kernel="underdamped", batch_size=1000, num_steps=2250, step_fraction=0.25, metric=True, nbeta_factor=10.0,
+    "best", kernel="underdamped", batch_size=500, num_steps=4500, step_fraction=0.25, metric=True, nbeta_factor=10.0,
     second_nbeta_factor=100.0,
 )  # fmt: skip
-ONE_CHAIN = replace(BEST, num_steps=4500, second_nbeta_factor=None)
+ONE_CHAIN = replace(BEST, batch_size=1000, second_nbeta_factor=None)
 # What `best` owes to its sampler, to its larger nβ, and to the choice between two of them: each without the others.
 APART = (
     replace(ONE_CHAIN, name="best-nbeta-x1", nbeta_factor=1.0, num_networks=20, classes=("1K",)),
