@@ -120,9 +120,10 @@ def cpu() -> DeepLinearNetworks:
 
     Command: python -m experiments deep-linear-networks --config cpu
              python -m experiments deep-linear-networks --config cpu --seeds 1000:1020     networks nobody has seen
-    Cost:    32 core-minutes; the end says that one estimate diverged and exits with 3 (--tolerate-divergence accepts it).
-    Expect:  class 1K, `best`: median error 1.0%, 90th percentile 5.6%, order 0.991; `study`: 4.5%, 11.6%, 0.971. Class 10K,
-             `best`: 1.3%, 18.8%, 0.931 (`docs/accuracy.md`).
+    Cost:    80 core-minutes; the end says that three estimates of other settings diverged and exits with 3
+             (--tolerate-divergence accepts it).
+    Expect:  class 1K, `best`: median error 1.1%, 90th percentile 3.5%, order 0.993; `study`: 4.5%, 11.6%, 0.971. Class 10K,
+             `best`: 1.8%, 6.4%, 0.968 (`docs/accuracy.md`).
     """
     return DeepLinearNetworks(
         classes=(size_class("1K", 100), size_class("10K", 40, together=4)),

@@ -61,6 +61,16 @@ def test_smoothing_keeps_lines_and_removes_noise():
     assert np.abs(quiet - smooth).mean() < 0.08
 
 
+def test_a_long_gap_between_checkpoints_is_bridged():
+    """From step 0 to step 100 there are no checkpoints in reach of the kernel."""
+    steps = np.array([0.0, 100, 200, 300, 500, 700, 1000, 2000])
+    points = np.random.default_rng(0).normal(size=(8, 2))
+    _, path = smooth_path(steps, points)
+    assert np.isfinite(path).all()
+    assert (path > points.min(axis=0) - 1).all()
+    assert (path < points.max(axis=0) + 1).all()
+
+
 def test_bad_input_is_refused():
     _, outputs = path_in_a_plane(4)
     with pytest.raises(ValueError, match="num_components = 4"):

@@ -92,7 +92,7 @@ def smooth_path(
     Args:
         steps: increasing training steps.
         coordinates: path at those steps.
-        width: standard deviation of the kernel in log(step + 1); no smaller than the gaps between checkpoints.
+        width: standard deviation of the kernel in log(step + 1); beside a gap between checkpoints it is half the gap at least.
         num_grid: points of the grid.
 
     Returns:
@@ -107,8 +107,10 @@ def smooth_path(
         raise ValueError(f"width = {width}; it must be positive")
     u = np.log1p(steps)
     grid = np.linspace(u[0], u[-1], num_grid)
+    gaps = np.diff(u)
+    widths = np.maximum(width, np.maximum(np.append(gaps, 0), np.append(0, gaps)) / 2)  # or no checkpoint is in reach
     offset = u[None, :] - grid[:, None]
-    weight = np.exp(-0.5 * (offset / width) ** 2)
+    weight = np.exp(-0.5 * (offset / np.interp(grid, u, widths)[:, None]) ** 2)
     total, first, second = (np.sum(weight * offset**power, axis=1) for power in (0, 1, 2))
     # Local linear regression: its value at offset 0 is a weighted sum of the points with these weights.
     local = weight * (second[:, None] - first[:, None] * offset)
