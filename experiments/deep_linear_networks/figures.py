@@ -55,8 +55,11 @@ def _against_truth(folder: RunFolder, results: xarray.Dataset, name: str) -> Fig
 def _error_against_gradients(folder: RunFolder, results: xarray.Dataset, name: str) -> FigureFile:
     """Median |relative error| of the running last half of each chain, at certified networks."""
     import matplotlib.pyplot as plt
+    from matplotlib import color_sequences
 
-    figure, ax = plt.subplots(figsize=(5.6, 4.0))
+    figure, ax = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
+    twenty = color_sequences["tab20"]
+    ax.set_prop_cycle(color=twenty[::2] + twenty[1::2])
     for setting in _settings(results):
         at = results.sel(setting=setting)
         here = ((at.certified == 1) & at.diverged.notnull()).values
@@ -71,8 +74,8 @@ def _error_against_gradients(folder: RunFolder, results: xarray.Dataset, name: s
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("gradient evaluations (batches of 500)")
-    ax.set_ylabel("median |relative error|, last half of the chain so far")
-    ax.legend(fontsize=7)
+    ax.set_ylabel("median |relative error|,\nlast half of the chain so far")
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save_figure(folder, f"{name}-gradients", figure, f"Class {name}: error against gradient evaluations.")
 
 
