@@ -76,14 +76,14 @@ def paper() -> TransientRidge:
 
 
 def cpu() -> TransientRidge:
-    """Four task sets with the small transformer of `lrt-stages`, on a compressed schedule.
+    """Five task sets with the small transformer of `lrt-stages`, on a compressed schedule.
 
     Command: python -m experiments transient-ridge --config cpu
     Cost:    two cores, about half an hour: 15,000 steps for each M.
     Expect:  the loss on fresh tasks passes a minimum and rises again.
     """
     return TransientRidge(
-        num_tasks=(8, 16, 32, 64),
+        num_tasks=(8, 12, 16, 32, 64),
         training=Training(
             num_steps=15_000, peak_learning_rate=6e-3, batch_size=128, num_log_checkpoints=20, num_linear_checkpoints=31
         ),
