@@ -91,13 +91,11 @@ STUDY = Setting("study", step="study", kept_share=0.1)
 SGLD = Setting("sgld")
 OTHERS = (
     Setting("leimkuhler_matthews", kernel="leimkuhler_matthews", step_fraction=1.0),
-    Setting("sgnht", kernel="sgnht", step_fraction=0.025, classes=("1K",)),
-    Setting("rmsprop", kernel="rmsprop", classes=("1K",)),
-    Setting("adam", kernel="adam", classes=("1K",)),
-    Setting(
-        "metric", metric=True, kernel="leimkuhler_matthews", num_steps=9000, step_fraction=0.5, classes=("1K",)
-    ),
-)  # fmt: skip
+    Setting("sgnht", kernel="sgnht", step_fraction=0.025),
+    Setting("rmsprop", kernel="rmsprop"),
+    Setting("adam", kernel="adam"),
+    Setting("metric", metric=True, kernel="leimkuhler_matthews", num_steps=9000, step_fraction=0.5),
+)
 BEST = Setting(
     "best", kernel="underdamped", batch_size=500, num_steps=4500, step_fraction=0.25, metric=True, nbeta_factor=10.0,
     second_nbeta_factor=100.0,
