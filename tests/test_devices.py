@@ -11,6 +11,7 @@ SCRIPT = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 import slt_jax
+from slt_jax.sampling.samples import select_chains
 
 def loss_fn(params, batch):
     return 0.5 * (batch["x"] @ params - batch["y"]) ** 2
@@ -23,6 +24,9 @@ samples = slt_jax.sample(
 )
 assert jax.device_count() == int(sys.argv[3])
 assert len(samples.chains.key.sharding.device_set) == int(sys.argv[3])
+part = select_chains(samples, slice(1, 3))
+assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(part.chains))  # sliced without a collective
+np.testing.assert_array_equal(part.chains.kernel_state.params, samples.chains.kernel_state.params[1:3])
 np.save(sys.argv[4], samples.loss)
 """
 

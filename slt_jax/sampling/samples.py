@@ -63,11 +63,17 @@ class Samples:
 
 
 def select_chains(samples: Samples, chains: slice) -> Samples:
-    """What the chains in `chains` recorded, as samples of their own."""
+    """What the chains in `chains` recorded, as samples of their own, their states on one device.
+
+    Slicing a state that is sharded over devices would be a program with a collective for every leaf. Several of those in
+    flight wait for each other where XLA has no more threads than devices, and XLA then aborts the process.
+    """
     names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
     picked = {name: getattr(samples, name)[chains] for name in names}
     observables = {name: values[chains] for name, values in samples.observables.items()}
-    return replace(samples, observables=observables, chains=jax.tree.map(lambda x: x[chains], samples.chains), **picked)
+    device = min(samples.chains.key.devices(), key=lambda one: one.id)
+    states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
+    return replace(samples, observables=observables, chains=states, **picked)
 
 
 def join(parts: list) -> Any:
