@@ -118,7 +118,7 @@ def cpu() -> DeepLinearNetworks:
 
     Command: python -m experiments deep-linear-networks --config cpu
              python -m experiments deep-linear-networks --config cpu --seeds 1000:1020     networks nobody has seen
-    Cost:    80 core-minutes; the end says that three estimates of other settings diverged and exits with 3
+    Cost:    100 core-minutes; the end says that some estimates of other settings than `best` diverged and exits with 3
              (--tolerate-divergence accepts it).
     Expect:  class 1K, `best`: median error 1.1%, 90th percentile 3.5%, order 0.993; `study`: 4.5%, 11.6%, 0.971. Class 10K,
              `best`: 1.8%, 6.4%, 0.968 (`docs/accuracy.md`).
