@@ -119,19 +119,30 @@ def paper() -> LRTStages:
 
 
 def cpu() -> LRTStages:
-    """The paper's training, with the LLC at 24 checkpoints where things happen.
+    """The paper's training, with the LLC at 26 checkpoints where things happen, geometry at each, refined LLCs at ten.
 
     Command: python -m experiments lrt-stages --config cpu
-    Cost:    two cores, a night a seed.
+    Cost:    two cores, 4 to 5 hours a seed: 2.3 of them training (one core), the rest sampling.
     Expect:  as `paper`; error bars about three times wider (2 chains x 1,000 draws, batch 256).
     """
-    steps = (
-        100, 500, 1000, 1500, 2500, 5000, 7200, 10_000, 15_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000,
-        126_000, 150_000, 200_000, 253_000, 300_000, 350_000, 420_000, 500_000,
+    training = (
+        0, 100, 200, 300, 500, 700, 1000, 1200, 1500, 1700, 2000, 2500, 3000, 4000, 5000, 6000, 7200, 8500, 10_000, 12_500,
+        15_000, 20_000, 25_000, 30_000, 35_000, 40_000, 45_000, 50_000, 60_000, 70_000, 81_000, 90_000, 101_000, 110_000,
+        120_000, 126_000, 130_000, 140_000, 150_000, 160_000, 175_000, 190_000, 200_000, 215_000, 230_000, 240_000, 253_000,
+        265_000, 280_000, 290_000, 300_000, 310_000, 320_000, 335_000, 350_000, 375_000, 400_000, 425_000, 450_000, 475_000,
+        500_000,
+    )  # fmt: skip
+    sampling = (
+        500, 1000, 1500, 2500, 5000, 7200, 10_000, 15_000, 20_000, 40_000, 60_000, 81_000, 101_000, 126_000, 160_000, 200_000,
+        230_000, 253_000, 280_000, 300_000, 320_000, 350_000, 375_000, 400_000, 450_000, 500_000,
     )  # fmt: skip
     return LRTStages(
-        training=Training(checkpoint_steps=(0, *steps)),
-        sampling=Sampling(num_examples=2**17, batch_size=256, num_chains=2, num_draws=1000, checkpoint_steps=steps),
+        training=Training(checkpoint_steps=training),
+        sampling=Sampling(num_examples=2**17, batch_size=256, num_chains=2, num_draws=1000, checkpoint_steps=sampling),
+        geometry=Geometry(num_examples=256, num_probes=8, num_eigenvalues=1),
+        refined=Refined(
+            checkpoint_steps=(2500, 5000, 10_000, 40_000, 81_000, 126_000, 200_000, 253_000, 320_000, 500_000)
+        ),
     )
 
 
