@@ -115,7 +115,26 @@ def paper() -> LRTStages:
     Cost:    a GPU; the authors' own sampling took about 70 hours a seed.
     Expect:  LLC 21 (1.5k), 119 (5k), 156 (10k), 167.5 (20k), ~170 (30-60k), 157 (126k), 126 (298k), 128 (500k).
     """
-    return LRTStages(seeds=(0, 1, 2, 3, 4))
+    steps = (
+        1000,
+        2500,
+        5000,
+        10_000,
+        20_000,
+        40_000,
+        81_000,
+        126_000,
+        160_000,
+        200_000,
+        253_000,
+        320_000,
+        400_000,
+        500_000,
+    )
+    return LRTStages(
+        seeds=(0, 1, 2, 3, 4),
+        refined=Refined(checkpoint_steps=steps, batch_size=1024, num_chains=4, num_draws=1500, num_burnin=500),
+    )
 
 
 def cpu() -> LRTStages:
@@ -150,6 +169,7 @@ def compressed() -> LRTStages:
     """The same arc within an hour on two cores: the triangle to 8e-3 over 40k steps, batch 128, five seeds.
 
     Command: python -m experiments lrt-stages --config compressed
+    Cost:    two cores, about an hour (LLC and geometry at 11 of 95 checkpoints; behaviour and structure at all).
     Expect:  LLC up to about 160 while the loss falls, then down while the loss hardly moves.
     """
     return LRTStages(
@@ -161,12 +181,10 @@ def compressed() -> LRTStages:
         sampling=Sampling(
             num_examples=2**14, sampler="underdamped", metric_rank=64, metric_examples=128, batch_size=128, num_chains=2,
             num_draws=500, num_burnin=600,
-            checkpoint_steps=(
-                250, 400, 600, 900, 1400, 2000, 3000, 6000, 9000, 12_000, 16_000, 20_000, 24_000, 28_000, 34_000, 40_000,
-            ),
+            checkpoint_steps=(400, 600, 900, 1400, 3000, 6000, 9000, 12_000, 20_000, 28_000, 40_000),
         ),
-        num_evaluation_sequences=2048,
-        geometry=Geometry(num_examples=256),
+        num_evaluation_sequences=1024,
+        geometry=Geometry(num_examples=256, num_probes=8, num_eigenvalues=1),
     )  # fmt: skip
 
 

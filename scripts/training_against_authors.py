@@ -1,11 +1,16 @@
-"""Loss, ICL score and zero prediction of a paper-scale run beside the authors' seeds 0 and 1.
+"""Loss, ICL score, distance to ridge and zero prediction of paper-scale runs beside the authors' seeds 0 and 1.
 
-python scripts/training_against_authors.py RUN_FOLDER --seed 1
+python scripts/training_against_authors.py RUN_FOLDER [RUN_FOLDER ...]
+
+Every training seed of every run is evaluated on the same fresh sequences, many of them: on 8,192 the loss has a standard
+error of 1%. With several seeds the last table sets the mean of ours beside the mean of theirs.
 """
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "slt_jax" / "compiled"))
 
@@ -17,31 +22,110 @@ from experiments.lrt_stages.authors import authors_curves
 from experiments.lrt_stages.measure import EVALUATION, MODEL, SHARED_SEED, initial_params
 from slt_jax.analysis.regression_metrics import behaviour, icl_score
 from slt_jax.data.in_context_regression import sample_sequences
+from slt_jax.progress import progress_bar
 from slt_jax.training.checkpoints import CheckpointStore
+
+BATCH = 8192
+AUTHORS_SEEDS = (0, 1)
+
+
+class Measured(NamedTuple):
+    """Means over the evaluation sequences of one checkpoint, with the standard errors of two of them."""
+
+    loss: float
+    loss_std_error: float
+    icl: float
+    icl_std_error: float
+    zero_prediction: float
+    distance_to_ridge: float
 
 
 def main() -> None:
-    """Evaluate the stored checkpoints and print one row each."""
+    """Evaluate the stored checkpoints of every seed and print one row each, then the means over seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sequences", type=int, default=16384)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of `lrt-stages` runs")
+    parser.add_argument("--steps", type=int, nargs="*", help="checkpoints to evaluate (default: all that are stored)")
+    parser.add_argument("--sequences", type=int, default=2**18)
     arguments = parser.parse_args()
-    store = CheckpointStore(arguments.run / "checkpoints" / f"seed_{arguments.seed}")
+    found: dict[int, dict[int, Measured]] = {}
+    for store, seed in _stores(arguments.runs):
+        steps = [step for step in store.steps() if not arguments.steps or step in arguments.steps]
+        found.setdefault(seed, {}).update(_measure(store, seed, steps, arguments.sequences))
+    for seed in sorted(found):
+        _print_seed(seed, found[seed])
+    if len(found) > 1:
+        _print_means(found)
+
+
+def _stores(runs: Iterable[Path]) -> Iterable[tuple[CheckpointStore, int]]:
+    for run in runs:
+        folders = sorted((run / "checkpoints").glob("seed_*"))
+        if not folders:
+            raise SystemExit(f"{run} holds no checkpoints of an lrt-stages run (checkpoints/seed_*)")
+        for folder in folders:
+            yield CheckpointStore(folder), int(folder.name.removeprefix("seed_"))
+
+
+def _measure(store: CheckpointStore, seed: int, steps: list[int], num_sequences: int) -> dict[int, Measured]:
     key = jax.random.fold_in(jax.random.key(SHARED_SEED), EVALUATION)
-    batch, like = sample_sequences(key, arguments.sequences), initial_params(arguments.seed)
-    curves = [authors_curves(seed) for seed in (0, 1)]
-    print("   step    loss  theirs (seeds 0, 1)  difference    ICL  theirs         zero prediction  distance to ridge")
-    for step in store.steps():
-        found = behaviour(MODEL, jax.tree.map(jnp.asarray, store.params(step, like)), batch)
-        loss, score = float(found["loss"]), float(icl_score(found["loss_token"]))
-        at = np.log1p(step)
-        losses = [float(np.interp(at, np.log1p(one.step), one.loss)) for one in curves]
-        scores = [float(np.interp(at, np.log1p(one.step), one.icl_score)) for one in curves]
+    like, measured = initial_params(seed), {}
+    with progress_bar(f"evaluation of seed {seed}", len(steps)) as update:
+        for done, step in enumerate(steps, start=1):
+            params = jax.tree.map(jnp.asarray, store.params(step, like))
+            batches = [_evaluate(params, jax.random.fold_in(key, block)) for block in range(num_sequences // BATCH)]
+            rows = np.asarray(batches, np.float64)
+            means, errors = rows.mean(0), rows.std(0, ddof=1) / len(rows) ** 0.5
+            measured[step] = Measured(means[0], errors[0], means[1], errors[1], means[2], means[3])
+            update(done, f"step {step}: loss {means[0]:.3f}")
+    return measured
+
+
+@jax.jit
+def _evaluate(params: dict, key: jax.Array) -> jax.Array:
+    found = behaviour(MODEL, params, sample_sequences(key, BATCH))
+    names = ("loss", "zero_prediction", "distance_to_ridge")
+    loss, zero_prediction, distance = (found[name] for name in names)
+    return jnp.stack([loss, icl_score(found["loss_token"]), zero_prediction, distance])
+
+
+def _theirs(name: str, step: int) -> np.ndarray:
+    """A curve of their seeds at `step`, read off in log time."""
+    curves = [authors_curves(seed) for seed in AUTHORS_SEEDS]
+    return np.asarray([np.interp(np.log1p(step), np.log1p(one.step), getattr(one, name)) for one in curves])
+
+
+def _pair(values: np.ndarray) -> str:
+    return " ".join(f"{value:6.3f}" for value in values)
+
+
+def _print_seed(seed: int, rows: dict[int, Measured]) -> None:
+    print(f"\nSeed {seed}; theirs are seeds 0 and 1; differences are from their mean")
+    print(
+        "   step   loss ± s.e.      theirs         difference   ICL ± s.e.      theirs         distance to ridge  theirs            zero prediction"
+    )
+    for step, row in sorted(rows.items()):
+        loss, icl, distance = (_theirs(name, step) for name in ("loss", "icl_score", "distance_to_ridge"))
         print(
-            f"{step:>7,}  {loss:6.3f}        {losses[0]:6.3f} {losses[1]:6.3f}     {loss / np.mean(losses) - 1:+7.1%}  "
-            f"{score:5.2f}  {scores[0]:5.2f} {scores[1]:5.2f}  {float(found['zero_prediction']):16.4f}  "
-            f"{float(found['distance_to_ridge']):16.3f}"
+            f"{step:>7,}  {row.loss:6.3f} ± {row.loss_std_error:.3f}   {_pair(loss)}  {row.loss / loss.mean() - 1:+7.1%}      "
+            f"{row.icl:6.3f} ± {row.icl_std_error:.3f}  {_pair(icl)}   {row.distance_to_ridge:6.3f}             "
+            f"{_pair(distance)}     {row.zero_prediction:.4f}"
+        )
+
+
+def _print_means(found: dict[int, dict[int, Measured]]) -> None:
+    """Ours beside theirs in the mean over seeds; the error counts the spread over seeds of both."""
+    steps = sorted(set.intersection(*(set(rows) for rows in found.values())))
+    print(
+        f"\nMean of our seeds {', '.join(map(str, sorted(found)))} beside the mean of their seeds 0 and 1; s.d. over seeds"
+    )
+    print("   step   ours    s.d.    theirs  s.d.    difference ± s.e.")
+    for step in steps:
+        ours, theirs = np.asarray([rows[step].loss for rows in found.values()]), _theirs("loss", step)
+        spread = [ours.std(ddof=1), theirs.std(ddof=1)]
+        error = np.hypot(spread[0] / len(ours) ** 0.5, spread[1] / len(theirs) ** 0.5) / theirs.mean()
+        print(
+            f"{step:>7,}  {ours.mean():6.3f}  {spread[0]:6.3f}  {theirs.mean():6.3f}  {spread[1]:6.3f}  "
+            f"{ours.mean() / theirs.mean() - 1:+7.1%} ± {error:.1%}"
         )
 
 

@@ -34,6 +34,7 @@ class AuthorsCurves(NamedTuple):
     loss: np.ndarray
     llc: np.ndarray
     icl_score: np.ndarray
+    distance_to_ridge: np.ndarray
 
 
 @cache
@@ -43,7 +44,7 @@ def authors_curves(seed: int) -> AuthorsCurves:
         rows = [row for row in csv.DictReader(file) if int(row["seed"]) == seed]
     column = {name: np.asarray([float(row[name]) for row in rows]) for name in rows[0]}
     score = column["loss_token_7"] - column["loss_token_0"]
-    return AuthorsCurves(column["step"], column["loss"], column["llc"], score)
+    return AuthorsCurves(column["step"], column["loss"], column["llc"], score, column["distance_to_ridge"])
 
 
 def comparable(config: dict) -> bool:
