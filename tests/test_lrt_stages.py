@@ -2,10 +2,14 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
+import sys
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +19,8 @@ from experiments.lrt_stages.refined import components, measure_refined
 from experiments.lrt_stages.report import report
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
 from experiments.run_folder import RunFolder
+from slt_jax.analysis.regression_metrics import behaviour
+from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer
 from slt_jax.sampling import driver
 
@@ -92,6 +98,44 @@ def test_all_checkpoints_of_a_run_share_one_compilation(tiny_run, tmp_path):
         program.clear_cache()
     assert len(measure.measure_llc(TINY, folder, 1)) == 5
     assert [program._cache_size() for program in programs] == [1, 1]
+
+
+@pytest.fixture
+def against_authors(tiny_run):
+    """The script, with blocks that suit a tiny model."""
+    path = Path(__file__).parents[1] / "scripts" / "training_against_authors.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.BATCH = 32
+    return module
+
+
+def test_training_beside_the_authors_counts_every_block_and_every_seed(
+    tiny_run, against_authors, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(tiny_run.path / "checkpoints" / "seed_1", tmp_path / "checkpoints" / "seed_3")
+    monkeypatch.setattr(
+        sys, "argv", ["script", str(tiny_run.path), str(tmp_path), "--sequences", "64", "--steps", "8", "32"]
+    )
+    against_authors.main()
+    out = capsys.readouterr().out
+    key = jax.random.fold_in(jax.random.key(measure.SHARED_SEED), measure.EVALUATION)
+    params = measure.stored_params(tiny_run, 1, [32])[32]
+    losses = [
+        float(behaviour(TINY_MODEL, params, sample_sequences(jax.random.fold_in(key, block), 32))["loss"])
+        for block in range(2)
+    ]
+    rows = [line for line in out.splitlines() if line.strip().startswith("32 ")]
+    assert [float(line.split()[1]) for line in rows] == pytest.approx([np.mean(losses)] * 3, abs=6e-4)
+    assert float(rows[0].split()[3]) == pytest.approx(abs(losses[0] - losses[1]) / 2, abs=6e-4)
+    assert "Mean of our seeds 1, 3" in out
+
+
+def test_training_beside_the_authors_wants_a_run(against_authors, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script", str(tmp_path)])
+    with pytest.raises(SystemExit, match="holds no checkpoints"):
+        against_authors.main()
 
 
 def test_stages_need_five_finite_estimates(tiny_run):
