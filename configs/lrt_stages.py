@@ -27,7 +27,7 @@ class Training:
     """Adam on fresh sequences with a triangular learning rate."""
 
     num_steps: int = 500_000
-    """Steps taken."""
+    """Steps taken; the schedule is not shortened with it."""
     schedule_steps: int = 500_000
     """Length of the triangle; the peak is at half of it."""
     peak_learning_rate: float = 3e-3
@@ -35,7 +35,8 @@ class Training:
     num_log_checkpoints: int = 100
     num_linear_checkpoints: int = 100
     checkpoint_steps: tuple[int, ...] = ()
-    """Checkpoints given one by one; if any, the two numbers above are not used."""
+    """Checkpoints given one by one; if any, the two numbers above are not used. Here and below, steps after `num_steps` are
+    left out: `--training.num-steps N` alone makes a shorter run of any config."""
 
 
 @dataclass(frozen=True)

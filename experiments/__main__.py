@@ -66,10 +66,14 @@ def run_experiment(name: str, arguments: list[str]) -> int:
 
     default = configs[config_name]()
     config = tyro.cli(type(default), default=default, args=arguments, prog=f"python -m experiments {name}")
+    from experiments.checks import check_config
     from experiments.run_folder import RunFolder
 
-    folder = RunFolder.open(experiment.name, config_name, config, Path(folder_option) if folder_option else None)
+    check_config(config)
     module = experiment.load()
+    if hasattr(module, "check"):
+        module.check(config)
+    folder = RunFolder.open(experiment.name, config_name, config, Path(folder_option) if folder_option else None)
     with folder.running():
         diverged = module.run(config, folder)
         module.report(folder)

@@ -17,7 +17,8 @@ class UserError(Exception):
 class Experiment:
     """One result of a paper.
 
-    `module` holds `run(config, folder, options)` and `report(folder)`; `configs` holds `CONFIGS`, name -> config.
+    `module` holds `run(config, folder)`, `report(folder)` and, where a configuration can contradict itself, `check(config)`,
+    which raises `UserError` before anything is written; `configs` holds `CONFIGS`, name -> config.
     """
 
     name: str

@@ -103,7 +103,18 @@ REFUSED = {
     "config without a name": (["lrt-stages", "--config"], "--config needs a value"),
     "wrong key": ([*TINY, "--sampling.num-chain", "4"], "--sampling.num-chains"),
     "wrong type": ([*TINY, "--sampling.num-chains", "many"], "many"),
-    "a value out of range": ([*TINY, "--sampling.num-draws", "0"], "num_draws = 0; it must be at least 1"),
+    "a value out of range": ([*TINY, "--sampling.num-draws", "0"], "sampling.num_draws = 0; it must be at least 1"),
+    "a negative number": ([*TINY, "--sampling.num-burnin", "-3"], "sampling.num_burnin = -3; it must be at least 0"),
+    "a rate that is no rate": (
+        [*TINY, "--training.peak-learning-rate", "0"],
+        "peak_learning_rate = 0.0; it must be positive",
+    ),
+    "not a number": ([*TINY, "--sampling.nbeta", "nan"], "sampling.nbeta = nan; it must be finite"),
+    "no seed": ([*TINY, "--seeds"], "seeds is empty; name at least one"),
+    "sampling after the end": (
+        [*TINY, "--sampling.checkpoint-steps", "90"],
+        "begin at 90, after the last training step",
+    ),
     "no run folder": (["report", "nowhere"], "nowhere is not a run folder"),
     "report of nothing": (["report"], "report takes one run folder"),
 }
@@ -118,7 +129,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(case, tmp_path, monkeypa
     assert sentence in err
     assert "Traceback" not in err
     assert out == ""
-    assert half_written(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_runs_folder_and_a_strangers_folder_are_refused_and_left_alone(copy, tmp_path, capsys):

@@ -18,6 +18,7 @@ from experiments.lrt_stages import measure
 from experiments.lrt_stages.refined import components, measure_refined
 from experiments.lrt_stages.report import report
 from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
+from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.analysis.regression_metrics import behaviour
 from slt_jax.data.in_context_regression import sample_sequences
@@ -175,3 +176,14 @@ def test_configurations_are_consistent(name):
     assert "Expect:" in (CONFIGS[name].__doc__ or "")
     if name == "paper":
         assert len(saved) == 190
+
+
+def test_a_shorter_run_leaves_out_later_steps():
+    config = CONFIGS["cpu"]()
+    shorter = dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=41_000))
+    assert measure.saved_steps(shorter.training)[-2:] == [40_000, 41_000]
+    assert measure.sampled_steps(shorter)[-2:] == [20_000, 40_000]
+    assert measure.refined_steps(shorter) == [2500, 5000, 10_000, 40_000]
+    shortest = dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=400))
+    with pytest.raises(UserError, match=r"begin at 500, after the last training step \(400\)"):
+        measure.sampled_steps(shortest)

@@ -13,6 +13,7 @@ from experiments.llc_pieces import llc_dataset, llc_piece
 from experiments.lrt_stages.behaviour import measure_behaviour
 from experiments.lrt_stages.geometry import measure_geometry
 from experiments.lrt_stages.refined import measure_refined
+from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens
@@ -25,13 +26,20 @@ from slt_jax.sampling.underdamped import underdamped
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import checkpoint_steps, train, triangle_schedule
 
-__all__ = ["run", "stored_params"]
+__all__ = ["check", "run", "stored_params"]
 
 MODEL = RegressionTransformer()
 # One stream per use, folded into the seed's key: nothing drawn for one purpose moves when another changes.
 INIT, TRAINING, EVALUATION, POSTERIOR_DATA, CHAINS = range(5)
 METRIC = 2**31 - 1  # no chain has this number
 SHARED_SEED = 2**20  # evaluation and posterior data are the same sequences for every training seed
+
+
+def check(config: LRTStages) -> None:
+    """Refuse a configuration without a seed, or whose LLC would be estimated only after training has ended."""
+    if not config.seeds:
+        raise UserError("seeds is empty; name at least one training seed")
+    sampled_steps(config)
 
 
 def run(config: LRTStages, folder: RunFolder) -> list[str]:
@@ -45,7 +53,7 @@ def run(config: LRTStages, folder: RunFolder) -> list[str]:
         for measure in (_behaviour, _geometry)
     ]
     refined_seeds = [seed for seed in config.seeds if seed in (config.refined.seeds or config.seeds)]
-    if config.refined.checkpoint_steps and refined_seeds:
+    if refined_steps(config) and refined_seeds:
         refined = [_refined(config, folder, seed) for seed in refined_seeds]
         parts.append(xarray.concat(refined, _seeds(refined_seeds)).reindex(seed=list(config.seeds)))
     results = xarray.merge(parts)
@@ -82,21 +90,35 @@ def _geometry(config: LRTStages, folder: RunFolder, seed: int) -> xarray.Dataset
 
 
 def _refined(config: LRTStages, folder: RunFolder, seed: int) -> xarray.Dataset:
-    params = stored_params(folder, seed, sorted(config.refined.checkpoint_steps))
+    params = stored_params(folder, seed, refined_steps(config))
     return measure_refined(config, folder, seed, MODEL, posterior_data(config.sampling), params)
 
 
 def saved_steps(training: Training) -> list[int]:
-    """The steps whose parameters are kept."""
+    """The steps whose parameters are kept; of those given one by one, the ones up to the end of training."""
     if training.checkpoint_steps:
-        return sorted({*training.checkpoint_steps, training.num_steps})
+        return sorted({*_up_to(training.num_steps, training.checkpoint_steps), training.num_steps})
     spread = checkpoint_steps(training.num_steps, training.num_log_checkpoints, training.num_linear_checkpoints)
     return sorted({0, *spread})
 
 
 def sampled_steps(config: LRTStages) -> list[int]:
     """The steps whose LLC is estimated, step 0 left out unless named: an untrained model is at no minimum."""
-    return sorted(config.sampling.checkpoint_steps or [step for step in saved_steps(config.training) if step > 0])
+    given, num_steps = config.sampling.checkpoint_steps, config.training.num_steps
+    if given and min(given) > num_steps:
+        raise UserError(
+            f"sampling.checkpoint_steps begin at {min(given):,}, after the last training step ({num_steps:,}); name earlier ones"
+        )
+    return _up_to(num_steps, given) or [step for step in saved_steps(config.training) if step > 0]
+
+
+def refined_steps(config: LRTStages) -> list[int]:
+    """The steps whose refined LLCs are estimated."""
+    return _up_to(config.training.num_steps, config.refined.checkpoint_steps)
+
+
+def _up_to(num_steps: int, steps: tuple[int, ...]) -> list[int]:
+    return sorted(step for step in steps if step <= num_steps)
 
 
 def _store(folder: RunFolder, seed: int) -> CheckpointStore:
@@ -124,7 +146,7 @@ def _fresh_batch(batch_size: int, key: jax.Array, step: jax.Array, data: None) -
 def train_seed(config: LRTStages, folder: RunFolder, seed: int) -> None:
     """Train one seed to the end, from wherever its store stands."""
     store, training = _store(folder, seed), config.training
-    wanted = sorted({*saved_steps(training), *sampled_steps(config), *config.refined.checkpoint_steps})
+    wanted = sorted({*saved_steps(training), *sampled_steps(config), *refined_steps(config)})
     if store.steps() and store.steps()[-1] >= training.num_steps:
         return
     schedule = triangle_schedule(training.schedule_steps, training.peak_learning_rate)
@@ -137,7 +159,7 @@ def train_seed(config: LRTStages, folder: RunFolder, seed: int) -> None:
             optax.adam(schedule),
             num_steps=training.num_steps,
             store=store,
-            save_at=[step for step in wanted if step <= training.num_steps],
+            save_at=wanted,
             on_progress=lambda step, loss: update(step, f"loss {loss:.3f}"),
         )
 
