@@ -232,3 +232,14 @@ def final_params(folder):
     import jax
 
     return [leaf.tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
+def test_a_process_bound_to_one_core_makes_one_device():
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import experiments.__main__ as m; m.use_all_cores(); "
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script + "import jax; print(jax.local_device_count())"],
+        capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1], check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"
