@@ -102,7 +102,7 @@ def plot_development(
         other.plot(*llc_smooth, color=LLC_COLOR, linewidth=1.5)
     if llc_reference is not None:
         other.plot(*llc_reference, color=LLC_COLOR, linestyle=":", linewidth=1, label="authors' LLC")
-        other.legend(loc="lower left", fontsize=8)
+        other.legend(loc="center left", fontsize=8)
     other.set_ylabel("LLC (bars: 2 standard errors)", color=LLC_COLOR)
     other.tick_params(axis="y", colors=LLC_COLOR)
     return other
