@@ -170,7 +170,7 @@ def compressed() -> LRTStages:
     """The same arc within an hour on two cores: the triangle to 8e-3 over 40k steps, batch 128, five seeds.
 
     Command: python -m experiments lrt-stages --config compressed
-    Cost:    two cores, about an hour (LLC and geometry at 11 of 95 checkpoints; behaviour and structure at all).
+    Cost:    two cores, about an hour (LLC and geometry at 11 of 99 checkpoints; behaviour and structure at all).
     Expect:  LLC up to about 160 while the loss falls, then down while the loss hardly moves.
     """
     return LRTStages(
