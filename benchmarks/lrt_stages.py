@@ -10,7 +10,6 @@ checkpoints are the untrained model with noise added.
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +20,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from experiments.cores import usable_cores
+
+CORES = usable_cores()
 jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `python -m experiments` sets up
 
 from configs import lrt_stages  # noqa: E402

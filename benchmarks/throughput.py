@@ -39,7 +39,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from experiments.cores import usable_cores
+
+CORES = usable_cores()
 jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `python -m experiments` sets up
 
 from slt_jax import LocalPosterior, sample, sgld  # noqa: E402

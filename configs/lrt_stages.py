@@ -117,21 +117,8 @@ def paper() -> LRTStages:
     Expect:  LLC 21 (1.5k), 119 (5k), 156 (10k), 167.5 (20k), ~170 (30-60k), 157 (126k), 126 (298k), 128 (500k).
     """
     steps = (
-        1000,
-        2500,
-        5000,
-        10_000,
-        20_000,
-        40_000,
-        81_000,
-        126_000,
-        160_000,
-        200_000,
-        253_000,
-        320_000,
-        400_000,
-        500_000,
-    )
+        1000, 2500, 5000, 10_000, 20_000, 40_000, 81_000, 126_000, 160_000, 200_000, 253_000, 320_000, 400_000, 500_000,
+    )  # fmt: skip
     return LRTStages(
         seeds=(0, 1, 2, 3, 4),
         refined=Refined(checkpoint_steps=steps, batch_size=1024, num_chains=4, num_draws=1500, num_burnin=500),
@@ -142,7 +129,7 @@ def cpu() -> LRTStages:
     """The paper's training, with the LLC at 26 checkpoints where things happen, geometry at each, refined LLCs at ten.
 
     Command: python -m experiments lrt-stages --config cpu
-    Cost:    two cores, 4 to 5 hours a seed: 2.3 of them training (one core), the rest sampling.
+    Cost:    one core, about 3 hours a seed, 1.8 of them training, where a training step takes 13 ms (`benchmarks/lrt_stages.py`).
     Expect:  as `paper`; error bars about three times wider (2 chains x 1,000 draws, batch 256).
     """
     training = (
@@ -170,7 +157,8 @@ def compressed() -> LRTStages:
     """The same arc within an hour on two cores: the triangle to 8e-3 over 40k steps, batch 128, five seeds.
 
     Command: python -m experiments lrt-stages --config compressed
-    Cost:    two cores, about an hour (LLC and geometry at 11 of 99 checkpoints; behaviour and structure at all).
+    Cost:    an hour where a training step takes 6 ms (`benchmarks/lrt_stages.py`): LLC and geometry at 11 of 99 checkpoints,
+             behaviour and structure at all.
     Expect:  LLC up to about 160 while the loss falls, then down while the loss hardly moves.
     """
     return LRTStages(

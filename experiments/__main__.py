@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from experiments.cores import usable_cores
 from experiments.registry import EXPERIMENTS, UserError, find
 
 EXIT_USER_ERROR = 2
@@ -45,9 +46,8 @@ def take_option(arguments: list[str], name: str) -> str | None:
 def use_all_cores() -> None:
     """Make every core this process may use a JAX device, over which chains are sharded; no effect on accelerators."""
     flags = os.environ.get("XLA_FLAGS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "xla_force_host_platform_device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={usable_cores()}".strip()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "slt_jax" / "compiled"))
     os.environ.setdefault("MPLBACKEND", "agg")
 

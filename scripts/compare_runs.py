@@ -53,7 +53,7 @@ def _difference(one: float, two: float) -> float:
 def _leaves(name: str, one: Any, two: Any) -> Iterator[Pair]:
     """Everything in two JSON values, place by place; a place that only one has comes with "missing"."""
     if isinstance(one, dict) and isinstance(two, dict):
-        for key in one.keys() | two.keys():
+        for key in sorted(one.keys() | two.keys()):
             yield from _leaves(f"{name}/{key}", one.get(key, "missing"), two.get(key, "missing"))
     elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         for index, both in enumerate(zip(one, two, strict=True)):
@@ -72,7 +72,7 @@ def _rows(one: dict, two: dict, columns: list[str] | None) -> Iterator[Pair]:
         for column in columns or sorted(one[place].keys() & two[place].keys()):
             values = [_number(rows[place].get(column, "")) for rows in (one, two)]
             if None not in values:
-                yield f"{column} of seed {place[0]} at step {place[1]}", *values
+                yield f"{column} of seed {place[0]} at step {place[1]}", values[0], values[1]
 
 
 def _number(text: str) -> float | None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lrt_stages.authors import authors_curves
+from experiments.lrt_stages.authors import authors_at
 from experiments.lrt_stages.measure import EVALUATION, MODEL, SHARED_SEED, initial_params
 from slt_jax.analysis.regression_metrics import behaviour, icl_score
 from slt_jax.data.in_context_regression import sample_sequences
@@ -26,7 +26,6 @@ from slt_jax.progress import progress_bar
 from slt_jax.training.checkpoints import CheckpointStore
 
 BATCH = 8192
-AUTHORS_SEEDS = (0, 1)
 
 
 class Measured(NamedTuple):
@@ -47,6 +46,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="*", help="checkpoints to evaluate (default: all that are stored)")
     parser.add_argument("--sequences", type=int, default=2**18)
     arguments = parser.parse_args()
+    if arguments.sequences < 2 * BATCH:
+        parser.error(f"--sequences {arguments.sequences}; at least {2 * BATCH} are needed for a standard error")
     found: dict[int, dict[int, Measured]] = {}
     for store, seed in _stores(arguments.runs):
         steps = [step for step in store.steps() if not arguments.steps or step in arguments.steps]
@@ -88,12 +89,6 @@ def _evaluate(params: dict, key: jax.Array) -> jax.Array:
     return jnp.stack([loss, icl_score(found["loss_token"]), zero_prediction, distance])
 
 
-def _theirs(name: str, step: int) -> np.ndarray:
-    """A curve of their seeds at `step`, read off in log time."""
-    curves = [authors_curves(seed) for seed in AUTHORS_SEEDS]
-    return np.asarray([np.interp(np.log1p(step), np.log1p(one.step), getattr(one, name)) for one in curves])
-
-
 def _pair(values: np.ndarray) -> str:
     return " ".join(f"{value:6.3f}" for value in values)
 
@@ -104,7 +99,9 @@ def _print_seed(seed: int, rows: dict[int, Measured]) -> None:
         "   step   loss ± s.e.      theirs         difference   ICL ± s.e.      theirs         distance to ridge  theirs            zero prediction"
     )
     for step, row in sorted(rows.items()):
-        loss, icl, distance = (_theirs(name, step) for name in ("loss", "icl_score", "distance_to_ridge"))
+        loss, icl, distance = (
+            np.asarray(authors_at(name, step)) for name in ("loss", "icl_score", "distance_to_ridge")
+        )
         print(
             f"{step:>7,}  {row.loss:6.3f} ± {row.loss_std_error:.3f}   {_pair(loss)}  {row.loss / loss.mean() - 1:+7.1%}      "
             f"{row.icl:6.3f} ± {row.icl_std_error:.3f}  {_pair(icl)}   {row.distance_to_ridge:6.3f}             "
@@ -120,7 +117,7 @@ def _print_means(found: dict[int, dict[int, Measured]]) -> None:
     )
     print("   step   ours    s.d.    theirs  s.d.    difference ± s.e.")
     for step in steps:
-        ours, theirs = np.asarray([rows[step].loss for rows in found.values()]), _theirs("loss", step)
+        ours, theirs = np.asarray([rows[step].loss for rows in found.values()]), np.asarray(authors_at("loss", step))
         spread = [ours.std(ddof=1), theirs.std(ddof=1)]
         error = np.hypot(spread[0] / len(ours) ** 0.5, spread[1] / len(theirs) ** 0.5) / theirs.mean()
         print(

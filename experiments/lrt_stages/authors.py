@@ -11,7 +11,7 @@ import xarray
 
 from experiments.page import Table
 
-__all__ = ["AUTHORS_LLC", "AuthorsCurves", "authors_curves", "comparable", "comparison_table"]
+__all__ = ["AUTHORS_LLC", "AuthorsCurves", "authors_at", "authors_curves", "comparable", "comparison_table"]
 
 FILE = Path(__file__).with_name("authors_curves.csv")
 SCHEDULE_STEPS = 500_000  # stage times are tied to the learning-rate schedule
@@ -70,7 +70,7 @@ def comparison_table(results: xarray.Dataset) -> Table:
         prefix = f"seed {seed}, " if results.seed.size > 1 else ""
         for step in results.checkpoint.values.tolist():
             here = results.sel(seed=seed, step=step, checkpoint=step)
-            losses, scores, llcs = (_theirs(name, step) for name in ("loss", "icl_score", "llc"))
+            losses, scores, llcs = (authors_at(name, step) for name in ("loss", "icl_score", "llc"))
             rows.append([
                 f"{prefix}{step:,}", f"{float(here.loss):.3f}", ", ".join(f"{loss:.3f}" for loss in losses),
                 f"{float(here.loss) / np.mean(losses) - 1:+.1%}", f"{float(here.icl_score):.2f}",
@@ -82,7 +82,7 @@ def comparison_table(results: xarray.Dataset) -> Table:
     return Table(head, rows)
 
 
-def _theirs(name: str, step: int) -> list[float]:
+def authors_at(name: str, step: int) -> list[float]:
     """A curve of their seeds 0 and 1 at `step`, read off in log time."""
     curves = [authors_curves(seed) for seed in (0, 1)]
     return [float(np.interp(np.log1p(step), np.log1p(one.step), getattr(one, name))) for one in curves]
