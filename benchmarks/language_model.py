@@ -25,7 +25,7 @@ from slt_jax.models import language_model as lm
 from slt_jax.models.layers import attention_pattern
 from slt_jax.posterior import LocalPosterior, by_slice, restrict
 from slt_jax.sampling.driver import sample, sample_restrictions
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.training.loop import init_train_state, train_steps
 
 BATCH, STEPS = 32, 5

@@ -20,7 +20,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 from slt_jax import LocalPosterior, Metric, sample, sgld, underdamped  # noqa: E402
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens  # noqa: E402
-from slt_jax.sampling.kernels import Kernel  # noqa: E402
+from slt_jax.sampling.base import Kernel  # noqa: E402
 
 RANKS = (16, 128, 512)
 N, CHAINS = 2048, 2

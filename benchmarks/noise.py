@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from slt_jax.sampling.kernels import standard_normal_vector
+from slt_jax.sampling.noise import standard_normal_vector
 
 MODELS = {"linear network": 1_024, "regression transformer": 51_717}
 

@@ -46,7 +46,7 @@ jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `pyth
 
 from slt_jax import LocalPosterior, sample, sgld  # noqa: E402
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens  # noqa: E402
-from slt_jax.posterior import minibatch_loss_and_gradient  # noqa: E402
+from slt_jax.posterior import minibatch_excess_and_gradient  # noqa: E402
 from slt_jax.sampling.layout import chain_mesh, default_layout, map_chains  # noqa: E402
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -132,7 +132,7 @@ def bare_gradients(posterior: LocalPosterior, steps: jax.Array, batch: int) -> A
             params, total = carry
             begin = (start + index * batch) % (N - batch + 1)
             minibatch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, batch), posterior.data)
-            loss, gradient = minibatch_loss_and_gradient(replace(posterior, data=minibatch), params, None)
+            loss, _, gradient = minibatch_excess_and_gradient(replace(posterior, data=minibatch), params, None)
             return jax.tree.map(lambda w, g: w - 1e-6 * g, params, gradient), total + loss
 
         return jax.lax.fori_loop(0, steps, step, (posterior.center, jnp.zeros(())))

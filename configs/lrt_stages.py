@@ -6,7 +6,6 @@ from typing import Literal
 
 __all__ = [
     "CONFIGS",
-    "STEP_SIZES",
     "Geometry",
     "LRTStages",
     "Refined",
@@ -17,9 +16,6 @@ __all__ = [
     "demo",
     "paper",
 ]
-
-STEP_SIZES = {"sgld": 3e-4, "metric": 0.02, "underdamped": 0.07}
-"""The paper's ε; ε where stiff directions have curvature 1; h, to be compared with √ε (docs/results/lrt_stages, mixing)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,8 @@ class Sampling:
     """`metric`: SGLD preconditioned by the curvature at each checkpoint. `underdamped`: kinetic Langevin dynamics in that
     metric, the one that is level soonest after the LayerNorm collapse."""
     step_size: float | None = None
-    """The sampler's own: ε of `sgld` and `metric`, the integrator's h of `underdamped`. None: that of `STEP_SIZES`."""
+    """The sampler's own: ε of `sgld` and `metric`, the integrator's h of `underdamped`. None: that of
+    `experiments.lrt_stages.measure.sampler_of`."""
     batch_size: int = 1024
     num_chains: int = 10
     num_draws: int = 4000

@@ -19,8 +19,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / 
 import jax
 import jax.numpy as jnp
 
-from configs.lrt_stages import STEP_SIZES, Sampling
-from experiments.lrt_stages.measure import MODEL, draw_samples, posterior_data, stored_params
+from configs.lrt_stages import Sampling
+from experiments.lrt_stages.measure import MODEL, draw_samples, posterior_data, sampler_of, stored_params
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.models.regression_transformer import squared_error_loss
@@ -31,7 +31,7 @@ EDGES = (0, 100, 300, 700, 1100, 1500, 2500, 3500, 4500, 6500, 9500)
 
 def describe(sampling: Sampling) -> str:
     """A sampler and its settings, for a line of the table."""
-    step, metric = STEP_SIZES[sampling.sampler], f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
+    step, metric = sampler_of(sampling).step_size, f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
     return {
         "sgld": f"SGLD, ε = {step:g}",
         "metric": f"metric SGLD, ε = {step:g}, {metric}",

@@ -20,7 +20,14 @@ from jaxtyping import Key
 from slt_jax.trees import leading_axis
 from slt_jax.typing import Array, Batch, LossFn, Params
 
-__all__ = ["Eigenpairs", "hessian_matvec", "hessian_vector_product", "mean_over_examples", "top_eigenpairs"]
+__all__ = [
+    "Eigenpairs",
+    "hessian_matvec",
+    "hessian_vector_product",
+    "mean_over_examples",
+    "ritz_pairs",
+    "top_eigenpairs",
+]
 
 
 class Eigenpairs(NamedTuple):
@@ -152,13 +159,23 @@ def top_eigenpairs(
         return Eigenpairs(values[::-1][:rank], vectors[:, ::-1][:, :rank])
     start_key, restart_key = jax.random.split(key)
     start = jax.random.normal(start_key, (dim, block_size), dtype)
-    return _block_krylov(restart_key, matvec, start, num_blocks, rank)
+    return Eigenpairs(*(part[..., :rank] for part in ritz_pairs(restart_key, matvec, start, num_blocks)))
 
 
-def _block_krylov(
-    restart_key: Array, matvec: Callable[[Array], Array], start: Array, num_blocks: int, rank: int
+def ritz_pairs(
+    restart_key: Key[Array, ""], matvec: Callable[[Array], Array], start: Array, num_blocks: int
 ) -> Eigenpairs:
-    """Rayleigh-Ritz on span{V, AV, ..., A^(q-1) V}: block Lanczos with full reorthogonalisation, q = `num_blocks`."""
+    """Rayleigh-Ritz on span{V, AV, ..., A^(q-1) V}: block Lanczos with full reorthogonalisation, q = `num_blocks`.
+
+    Args:
+        restart_key: typed PRNG key of the columns that replace an exhausted space.
+        matvec: `(dim,) -> (dim,)`, linear and symmetric; vmapped over the columns of `start`.
+        start: V, shape `(dim, block)`; `num_blocks · block` is at most `dim`.
+        num_blocks: q.
+
+    Returns:
+        All `num_blocks · block` Ritz pairs, largest value first.
+    """
     dim, block = start.shape
     size = num_blocks * block
     tolerance = 100 * jnp.finfo(start.dtype).eps
@@ -182,4 +199,4 @@ def _block_krylov(
     basis, projected, _ = jax.lax.fori_loop(0, num_blocks, expand, zero)
     upper = jnp.triu(projected)
     values, rotation = jnp.linalg.eigh(upper + jnp.triu(projected, 1).T)
-    return Eigenpairs(values[::-1][:rank], basis @ rotation[:, ::-1][:, :rank])
+    return Eigenpairs(values[::-1], basis @ rotation[:, ::-1])

@@ -29,8 +29,8 @@ __all__ = [
     "default_nbeta",
     "draw_indices",
     "example_losses",
+    "minibatch_excess_and_gradient",
     "minibatch_loss",
-    "minibatch_loss_and_gradient",
     "restrict",
 ]
 
@@ -105,8 +105,11 @@ class LocalPosterior:
         return params if self.restriction is None else self.restriction.put(self.whole, params)
 
     def losses(self, params: Params, batch: Batch) -> Array:
-        """Losses of the examples in `batch`, shape `(batch,)`."""
-        return self.loss_fn(self.full_params(params), batch)
+        """Losses of the examples in `batch`, shape `(batch,)`; those of a half-precision model as float32, so that means and
+        differences of them are not."""
+        losses = self.loss_fn(self.full_params(params), batch)
+        half = getattr(losses, "dtype", None) in (jnp.bfloat16, jnp.float16)
+        return losses.astype(jnp.float32) if half else losses
 
 
 def draw_indices(key: PRNGKey, n: int, batch_size: int | None) -> Array | None:
@@ -120,24 +123,30 @@ def minibatch_loss(posterior: LocalPosterior, params: Params, indices: Array | N
     return jnp.mean(posterior.losses(params, batch))
 
 
-def minibatch_loss_and_gradient(
+def minibatch_excess_and_gradient(
     posterior: LocalPosterior, params: Params, indices: Array | None
-) -> tuple[Array, Params]:
-    """`minibatch_loss` and its gradient in `params`, one `posterior.microbatch` after another."""
+) -> tuple[Array, Array, Params]:
+    """`minibatch_loss`, its mean excess over the loss at w* on the same examples, and its gradient in `params`.
+
+    The excess is subtracted example by example, before any mean: a large constant in the losses costs no digits. Losses at
+    w* are gathered if `center_losses` is known, computed otherwise. One `posterior.microbatch` after another.
+    """
     batch = posterior.data if indices is None else take_examples(posterior.data, indices)
+    known = posterior.center_losses
+    baseline = known if known is None or indices is None else known[indices]
 
-    def on_part(part: Batch) -> tuple[Array, Params]:
-        return jax.value_and_grad(lambda p: jnp.mean(posterior.losses(p, part)))(params)
+    def on_part(part: tuple[Batch, Array | None]) -> tuple[Array, Array, Params]:
+        examples, at_center = part
 
-    return mean_over_examples(on_part, batch, posterior.microbatch)
+        def mean_loss(p: Params) -> tuple[Array, Array]:
+            losses = posterior.losses(p, examples)
+            return jnp.mean(losses), losses
 
+        (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        at_center = posterior.losses(posterior.center, examples) if at_center is None else at_center
+        return loss, jnp.mean(losses - at_center), gradient
 
-def minibatch_center_loss(posterior: LocalPosterior, indices: Array | None) -> Array:
-    """Mean loss at w* over the same examples: gathered if `center_losses` is known, computed otherwise."""
-    if posterior.center_losses is None:
-        return minibatch_loss(posterior, posterior.center, indices)
-    losses = posterior.center_losses if indices is None else posterior.center_losses[indices]
-    return jnp.mean(losses)
+    return mean_over_examples(on_part, (batch, baseline), posterior.microbatch)
 
 
 def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 4096) -> Array:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.curvature_metric import curvature_metric
 from slt_jax.sampling.diagnostics import monte_carlo_std_error
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.metrics import curvature_metric
+from slt_jax.sampling.sgld import sgld
 from slt_jax.sampling.underdamped import underdamped
 
 CURVATURES = jnp.asarray([10.0, 8.0, 5.0, 1.0, 0.3, 0.1, 0.0, 0.0])
@@ -122,7 +122,7 @@ def test_unusable_underdamped_settings_are_refused(options):
 
 
 def test_another_checkpoint_does_not_compile_the_metric_again():
-    from slt_jax.sampling import curvature_metric as module
+    from slt_jax.sampling import metrics as module
 
     posterior = gaussian()
     curvature_metric(jax.random.key(0), posterior, rank=3)

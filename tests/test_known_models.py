@@ -15,7 +15,7 @@ from configs.known_models import CONFIGS
 from experiments.known_models import exact, measure
 from experiments.known_models.models import CURVATURES, posterior_of
 from experiments.known_models.report import report
-from experiments.known_models.samplers import pilot, samplers, tune
+from experiments.known_models.samplers import samplers
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax import theory
@@ -23,8 +23,9 @@ from slt_jax.models import singular
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.diagnostics import monte_carlo_std_error
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.pilot import find_neighbourhood
 from slt_jax.sampling.samples import select_chains
+from slt_jax.sampling.sgld import sgld
 
 MODELS = [
     singular.quadratic([1.0, 0.1, 0.0]),
@@ -174,14 +175,14 @@ def test_sampled_intervals_cover_the_exact_value():
 
 def test_pilot_gives_the_same_step_as_calibrate_where_the_curvature_is_constant():
     posterior = posterior_of("quadratic", 1000.0, 4.0)
-    found = pilot(jax.random.key(0), posterior, batch_size=None, num_chains=4, num_steps=20, rounds=1)
+    found = find_neighbourhood(jax.random.key(0), posterior, batch_size=None, num_chains=4, num_steps=20, rounds=1)
     assert found.stiffest == pytest.approx(1004.0, rel=1e-3)
-    plain = next(sampler for sampler in samplers(None) if sampler.name == "SGLD, Euler")
-    assert tune(jax.random.key(1), posterior, found, plain).step_size == pytest.approx(
+    averaged = next(each.sampler for each in samplers(None) if each.name == "SGLD, Leimkuhler-Matthews")
+    assert averaged.tune(jax.random.key(1), posterior, neighbourhood=found).step_size == pytest.approx(
         slt_jax.calibrate(jax.random.key(1), posterior, batch_size=None).step_size, rel=1e-3
     )
     with pytest.raises(ValueError, match="needs localization > 0"):
-        pilot(jax.random.key(0), posterior_of("quadratic", 1000.0, 0.0), batch_size=None)
+        find_neighbourhood(jax.random.key(0), posterior_of("quadratic", 1000.0, 0.0), batch_size=None)
 
 
 @pytest.fixture(scope="module")

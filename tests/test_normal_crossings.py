@@ -10,7 +10,7 @@ import pytest
 import slt_jax
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgnht
+from slt_jax.sampling.sgnht import sgnht
 from slt_jax.theory import normal_crossing
 
 

@@ -1,5 +1,7 @@
 """The local posterior, restrictions, and what is refused with one clear sentence."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,8 @@ from slt_jax.posterior import (
     check_posterior,
     default_nbeta,
     example_losses,
+    minibatch_excess_and_gradient,
     minibatch_loss,
-    minibatch_loss_and_gradient,
     restrict,
 )
 
@@ -47,8 +49,22 @@ def test_example_losses_do_not_depend_on_the_chunks(chunk_size):
 def test_a_gradient_taken_in_parts_is_the_gradient(microbatch, indices):
     whole, parts = make_posterior(), make_posterior(microbatch=microbatch)
     expected = jax.value_and_grad(minibatch_loss, argnums=1)(whole, whole.center, indices)
-    actual = minibatch_loss_and_gradient(parts, parts.center, indices)
-    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5), actual, expected)
+    loss, excess, gradient = minibatch_excess_and_gradient(parts, parts.center, indices)
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5), (loss, gradient), expected)
+    assert float(excess) == 0.0
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_large_constant_costs_the_excess_no_digits(known):
+    """1e6 is rounded to sixteenths; a mean taken before the difference would be off by that, this is off by its noise."""
+    posterior = make_posterior(n=64)
+    shifted = replace(posterior, loss_fn=lambda params, batch: 8192.0 + quadratic(params, batch))
+    if known:
+        shifted = replace(shifted, center_losses=shifted.losses(shifted.center, shifted.data))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, posterior.center)
+    expected = minibatch_loss(posterior, params, None) - minibatch_loss(posterior, posterior.center, None)
+    excess = minibatch_excess_and_gradient(shifted, params, None)[1]
+    np.testing.assert_allclose(excess, expected, atol=1e-3)
 
 
 def test_a_microbatch_survives_a_restriction():

@@ -11,7 +11,7 @@ from slt_jax.estimators.llc import llc
 from slt_jax.models import language_model as lm
 from slt_jax.posterior import LocalPosterior, by_path, by_slice, restrict
 from slt_jax.sampling.driver import sample, sample_restrictions
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.theory.sgld_bias import quadratic_sgld_llc
 
 MODEL = lm.LanguageModel(8, 8, 16, 2, 1)

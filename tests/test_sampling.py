@@ -16,8 +16,11 @@ from slt_jax.posterior import LocalPosterior, by_path, by_slice
 from slt_jax.sampling.chains import init_chain, run
 from slt_jax.sampling.diagnostics import excursions
 from slt_jax.sampling.driver import sample, sample_restrictions
-from slt_jax.sampling.kernels import NOISE_BLOCK, sgld, sgnht, standard_normal_vector
-from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
+from slt_jax.sampling.metrics import Metric
+from slt_jax.sampling.noise import NOISE_BLOCK, standard_normal_vector
+from slt_jax.sampling.preconditioners import adam, rmsprop
+from slt_jax.sampling.sgld import sgld
+from slt_jax.sampling.sgnht import sgnht
 from slt_jax.sampling.underdamped import underdamped
 from slt_jax.theory import quadratic_sgld_llc
 
@@ -355,10 +358,13 @@ def test_an_excursion_is_told_from_a_posterior():
 
 
 def test_an_excursion_is_named_in_the_status():
-    samples = sample(jax.random.key(0), noisy_regression(), sgld(8), step_size=1e-3, num_chains=2, num_draws=200)
+    samples = sample(
+        jax.random.key(0), noisy_regression(), sgld(8), step_size=1e-3, num_chains=2, num_draws=1000, num_burnin=200,
+        thinning=10,
+    )  # fmt: skip
     assert slt_jax.llc(samples).status == "ok"
     spiked = samples.loss.copy()
-    spiked[1, 50:60] += 10.0
+    spiked[1, 500:560] += 10.0
     estimate = slt_jax.llc(dataclasses.replace(samples, loss=spiked))
     assert estimate.status.startswith("excursion: chains [1]")
     assert not estimate.diverged.any()

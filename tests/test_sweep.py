@@ -8,7 +8,7 @@ import pytest
 from slt_jax.estimators.sweep import sweep
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling import driver
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.theory import quadratic_sgld_llc
 
 CURVATURES = [1.0, 0.5, 0.1]

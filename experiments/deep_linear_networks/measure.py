@@ -4,9 +4,8 @@ Networks of similar size are padded to one shape (`models.deep_linear.pack`) and
 one program per network, compilation costs as much as 10,000 steps.
 """
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -24,13 +23,15 @@ from slt_jax.estimators.llc import RUNAWAY
 from slt_jax.models.deep_linear import pack, packed_squared_error
 from slt_jax.posterior import LocalPosterior, Restriction, default_nbeta, restrict
 from slt_jax.progress import progress_bar
-from slt_jax.sampling.calibration import calibrate
+from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.calibration import top_curvature
 from slt_jax.sampling.chains import init_chain
 from slt_jax.sampling.chains import run as run_chain
-from slt_jax.sampling.curvature_metric import curvature_metric, products_spent
 from slt_jax.sampling.diagnostics import excursions, monte_carlo_std_error
-from slt_jax.sampling.kernels import Kernel, sgld, sgnht
-from slt_jax.sampling.preconditioners import Metric, adam, rmsprop
+from slt_jax.sampling.metrics import Metric, curvature_metric, products_spent
+from slt_jax.sampling.preconditioners import adam, rmsprop
+from slt_jax.sampling.sgld import sgld
+from slt_jax.sampling.sgnht import sgnht
 from slt_jax.sampling.underdamped import underdamped
 
 __all__ = ["estimate_group", "run", "seeds_of"]
@@ -41,7 +42,6 @@ STUDY_BATCH = 500  # examples to a block; a gradient evaluation is the gradient 
 MAX_RANK = 128
 SLOT_UNIT = 4096  # sampled vectors are padded to a multiple of this, so that few programs serve all groups
 COURSE_PARTS = 20  # a trace is stored as the means of this many parts
-STABILIZER = 0.1  # default of `rmsprop` and `adam`
 WIDTH_UNIT = 50
 DATA, CALIBRATION, METRIC, CHAIN, SECOND_CHAIN = range(5)  # streams of a network's key
 
@@ -148,7 +148,7 @@ def measure(
 def kernel_of(setting: Setting) -> Kernel:
     """The transition kernel of a setting."""
     batch = setting.batch_size // STUDY_BATCH
-    kernels = {
+    kernels: dict[str, Callable[[], Kernel]] = {
         "sgld": lambda: sgld(batch),
         "leimkuhler_matthews": lambda: sgld(batch, integrator="leimkuhler_matthews"),
         "rmsprop": lambda: sgld(batch, rmsprop()),
@@ -277,20 +277,12 @@ def _step_size(size_class: SizeClass, setting: Setting, key: jax.Array, posterio
     """In the kernel's own meaning: ε, or the integrator's step h of dynamics with momentum."""
     if setting.step == "study":
         return size_class.study_step_size
-    momentum = setting.kernel in ("sgnht", "underdamped")
-    if setting.metric:
-        largest = setting.step_fraction
-    else:
-        found = calibrate(
-            jax.random.fold_in(key, CALIBRATION),
-            posterior,
-            batch_size=CURVATURE_BLOCKS,
-            max_examples=CURVATURE_BLOCKS,
-        )
-        largest = setting.step_fraction / (found.top_curvature + setting.localization)
-    if setting.kernel in ("rmsprop", "adam"):
-        largest *= STABILIZER  # their metric is at most 1/stabilizer
-    return math.sqrt(largest) if momentum else largest
+    kernel = kernel_of(setting)
+    if setting.metric:  # in its units the stiffest curvature is 1
+        return kernel.step_for(1.0, setting.step_fraction)
+    blocks = {"num_chunks": CURVATURE_BLOCKS, "chunk": CURVATURE_BLOCKS}
+    top = float(top_curvature(jax.random.fold_in(key, CALIBRATION), posterior, **blocks))
+    return kernel.step_for(top + setting.localization, setting.step_fraction)
 
 
 def _metrics(

@@ -1,7 +1,7 @@
 """The computing half of `digits`: train, sample with everything, and with NUTS on the same posterior."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -13,13 +13,14 @@ from jax.flatten_util import ravel_pytree
 from configs.digits import Digits
 from experiments.digits.network import Perceptron, Split, accuracy, cross_entropy, load_digits, train
 from experiments.known_models.nuts import nuts_llc
-from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
+from experiments.known_models.samplers import Compared, samplers, slug, stored_neighbourhood
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
+from slt_jax.sampling.sampler import Sampler
 from slt_jax.typing import Params
 
 __all__ = ["NUTS", "run"]
@@ -47,7 +48,7 @@ def run(config: Digits, folder: RunFolder) -> list[str]:
     return [name for name, row in rows.items() if row["diverged"].any()]
 
 
-def chosen_samplers(config: Digits) -> list[Sampler]:
+def chosen_samplers(config: Digits) -> list[Compared]:
     """Those of the configuration; by default all with full gradients, then those meant for minibatches with minibatches.
 
     Adam's step is a tenth of RMSProp's, so it takes ten times as many; a third of that step shows its lag bias shrink.
@@ -55,7 +56,7 @@ def chosen_samplers(config: Digits) -> list[Sampler]:
     size = config.sampling.batch_size
     full = [s._replace(patience=10) if s.name == "Adam-SGLD" else s for s in samplers(None)]
     gentle = [
-        s._replace(name=f"{s.name}, a third of the step", fraction=s.fraction / 3, patience=30)
+        Compared(f"{s.name}, a third of the step", _shorter(s.sampler, 3), patience=30)
         for s in full
         if s.name == "Adam-SGLD"
     ]
@@ -66,6 +67,11 @@ def chosen_samplers(config: Digits) -> list[Sampler]:
     if unknown:
         raise UserError(f"there is no sampler '{unknown[0]}'; there are: {', '.join(known)}")
     return [known[name] for name in config.sampling.samplers or known]
+
+
+def _shorter(sampler: Sampler, times: float) -> Sampler:
+    assert sampler.step_fraction is not None
+    return replace(sampler, step_fraction=sampler.step_fraction / times)
 
 
 def _key(config: Digits, *numbers: int) -> jax.Array:
@@ -93,19 +99,18 @@ def _trained(config: Digits, folder: RunFolder, split: Split) -> tuple[Params, d
 
 
 def _estimate(
-    config: Digits, folder: RunFolder, posterior: LocalPosterior, sampler: Sampler, number: int
+    config: Digits, folder: RunFolder, posterior: LocalPosterior, sampler: Compared, number: int
 ) -> dict[str, np.ndarray]:
     def compute() -> dict[str, Any]:
         sampling = config.sampling
         started = time.perf_counter()
-        found = stored_pilot(
+        found = stored_neighbourhood(
             folder, "pilot", _key(config, PILOT_KEY), posterior, batch_size=None, num_chains=sampling.num_chains,
             num_steps=sampling.pilot_steps,
         )  # fmt: skip
-        tuned = tune(_key(config, TUNE_KEY, number), posterior, found, sampler)
+        tuned = sampler.sampler.tune(_key(config, TUNE_KEY, number), posterior, neighbourhood=found)
         samples = sample(
-            _key(config, CHAINS_KEY, number), posterior, sampler.kernel, step_size=tuned.step_size, metric=tuned.metric,
-            num_chains=sampling.num_chains, num_burnin=sampler.patience * sampling.num_burnin,
+            _key(config, CHAINS_KEY, number), posterior, tuned, num_chains=sampling.num_chains, num_burnin=sampler.patience * sampling.num_burnin,
             num_draws=sampling.num_draws, thinning=sampler.patience * sampling.thinning,
         )  # fmt: skip
         nbeta = samples.nbeta[:, None]

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from configs.known_models import KnownModels
 from experiments.known_models.models import CURVATURES, KNOWN, check_names, coefficient_of, posterior_of
 from experiments.known_models.nuts import nuts_llc
-from experiments.known_models.samplers import Sampler, samplers, slug, stored_pilot, tune
+from experiments.known_models.samplers import Compared, samplers, slug, stored_neighbourhood
 from experiments.registry import UserError
 from experiments.run_folder import RunFolder
 from slt_jax.estimators.llc import llc
@@ -61,7 +61,7 @@ def run(config: KnownModels, folder: RunFolder) -> list[str]:
     ]
 
 
-def _chosen(config: KnownModels) -> list[Sampler]:
+def _chosen(config: KnownModels) -> list[Compared]:
     known = {sampler.name: sampler for sampler in samplers(None)}
     unknown = [name for name in config.samplers if name not in known]
     if unknown:
@@ -77,15 +77,15 @@ def _key(config: KnownModels, *labels: str) -> PRNGKey:
     return key
 
 
-def _measure(config: KnownModels, folder: RunFolder, name: str, posterior: LocalPosterior, sampler: Sampler) -> Row:
+def _measure(config: KnownModels, folder: RunFolder, name: str, posterior: LocalPosterior, sampler: Compared) -> Row:
     """The estimate of all chains together, and the repeated estimates they fall into."""
 
     def compute() -> dict[str, Any]:
-        found = stored_pilot(folder, f"pilots/{name}", _key(config, name, "pilot"), posterior, batch_size=None)
-        tuned = tune(_key(config, name, sampler.name, "tune"), posterior, found, sampler)
+        found = stored_neighbourhood(folder, f"pilots/{name}", _key(config, name, "pilot"), posterior, batch_size=None)
+        tuned = sampler.sampler.tune(_key(config, name, sampler.name, "tune"), posterior, neighbourhood=found)
         budget, started = config.budget, time.perf_counter()
         samples = sample(
-            _key(config, name, sampler.name), posterior, sampler.kernel, step_size=tuned.step_size, metric=tuned.metric,
+            _key(config, name, sampler.name), posterior, tuned,
             num_chains=budget.repeats * budget.num_chains, num_burnin=budget.num_burnin, num_draws=budget.num_draws,
             thinning=budget.thinning, baseline="full", layout="vmap",
         )  # fmt: skip

@@ -20,7 +20,7 @@ from slt_jax.models.language_model import LanguageModel, attention_patterns, ini
 from slt_jax.posterior import LocalPosterior
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import train
 

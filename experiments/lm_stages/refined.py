@@ -16,7 +16,7 @@ from slt_jax.models.language_model import LanguageModel, head_axes, next_token_l
 from slt_jax.posterior import LocalPosterior, by_slice
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample_restrictions
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.typing import Batch, Params
 
 __all__ = ["measure_heads"]

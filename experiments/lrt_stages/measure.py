@@ -1,5 +1,6 @@
 """The computing half of `lrt-stages`: training, behaviour at every checkpoint, LLC at chosen ones; each part once."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import xarray
 
-from configs.lrt_stages import STEP_SIZES, LRTStages, Sampling, Training
+from configs.lrt_stages import LRTStages, Sampling, Training
 from experiments.llc_pieces import llc_dataset, llc_piece
 from experiments.lrt_stages.behaviour import measure_behaviour
 from experiments.lrt_stages.geometry import measure_geometry
@@ -19,9 +20,10 @@ from slt_jax.data.in_context_regression import sample_sequences
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens
 from slt_jax.posterior import LocalPosterior
 from slt_jax.progress import progress_bar
-from slt_jax.sampling.curvature_metric import curvature_metric
 from slt_jax.sampling.driver import Samples, sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.metrics import CurvatureMetric
+from slt_jax.sampling.sampler import Sampler
+from slt_jax.sampling.sgld import sgld
 from slt_jax.sampling.underdamped import underdamped
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import checkpoint_steps, train, triangle_schedule
@@ -187,18 +189,24 @@ def measure_llc(config: LRTStages, folder: RunFolder, seed: int) -> dict[int, di
     return pieces
 
 
+def sampler_of(sampling: Sampling) -> Sampler:
+    """The sampler that `sampling` names. Its own step is the paper's ε for SGLD; ε where stiff directions have curvature 1 for
+    metric SGLD; h, to be compared with √ε, for underdamped dynamics (docs/results/lrt_stages, mixing)."""
+    rule = CurvatureMetric(sampling.metric_rank, sampling.metric_damping, num_examples=sampling.metric_examples)
+    kernel = sgld(sampling.batch_size)
+    samplers = {
+        "sgld": Sampler(kernel, step_size=3e-4),
+        "metric": Sampler(kernel, rule, step_size=0.02),
+        "underdamped": Sampler(underdamped(sampling.batch_size, sampling.persistence), rule, step_size=0.07),
+    }
+    sampler = samplers[sampling.sampler]
+    return sampler if sampling.step_size is None else replace(sampler, step_size=sampling.step_size)
+
+
 def draw_samples(key: jax.Array, posterior: LocalPosterior, sampling: Sampling) -> Samples:
     """Samples by the sampler that `sampling` names."""
-    step_size = STEP_SIZES[sampling.sampler] if sampling.step_size is None else sampling.step_size
-    kernel, metric = sgld(sampling.batch_size), None
-    if sampling.sampler != "sgld":
-        metric_key = jax.random.fold_in(key, METRIC)
-        metric = curvature_metric(
-            metric_key, posterior, sampling.metric_rank, sampling.metric_damping, num_examples=sampling.metric_examples
-        )  # fmt: skip
-    if sampling.sampler == "underdamped":
-        kernel = underdamped(sampling.batch_size, sampling.persistence)
+    tuned = sampler_of(sampling).tune(jax.random.fold_in(key, METRIC), posterior)
     return sample(
-        key, posterior, kernel, step_size=step_size, metric=metric, num_chains=sampling.num_chains,
-        num_draws=sampling.num_draws, num_burnin=sampling.num_burnin,
+        key, posterior, tuned, num_chains=sampling.num_chains, num_draws=sampling.num_draws,
+        num_burnin=sampling.num_burnin,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from slt_jax.models.regression_transformer import RegressionTransformer, squared
 from slt_jax.posterior import LocalPosterior, by_path, by_slice, restrict
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample, sample_restrictions
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.typing import Batch, Params
 
 __all__ = ["components", "measure_refined"]

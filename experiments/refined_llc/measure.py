@@ -29,7 +29,7 @@ from slt_jax.models.language_model import next_token_loss
 from slt_jax.posterior import LocalPosterior
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.typing import Params
 
 __all__ = ["run"]

@@ -17,7 +17,7 @@ from slt_jax.models.regression_transformer import RegressionTransformer, predict
 from slt_jax.posterior import LocalPosterior
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
+from slt_jax.sampling.sgld import sgld
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.training.loop import checkpoint_steps, train, triangle_schedule
 from slt_jax.typing import Array, Batch, Params, PRNGKey

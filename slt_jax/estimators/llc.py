@@ -1,16 +1,24 @@
 """The local learning coefficient λ̂(w*) = nβ( E_p[L_n(w)] - L_n(w*) )   (Lau et al. 2023, arXiv 2308.12108, eq. 11)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
-from slt_jax.sampling.diagnostics import drift, effective_sample_size, excursions, monte_carlo_std_error, rhat
+from slt_jax.sampling.diagnostics import (
+    descents,
+    drift,
+    effective_sample_size,
+    excursions,
+    monte_carlo_std_error,
+    rhat,
+)
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.kernels import sgld
 from slt_jax.sampling.samples import Samples
+from slt_jax.sampling.sgld import sgld
 from slt_jax.trees import leading_axis
 from slt_jax.typing import Batch, LossFn, Params, PRNGKey
 
@@ -18,6 +26,10 @@ __all__ = ["LLCEstimate", "estimate_llc", "llc"]
 
 RUNAWAY = 10.0
 """A chain whose mean λ̂ exceeds this many times its number of parameters (λ is at most half of it) has run away."""
+NEGATIVE = 3.0
+"""An LLC this many standard errors below zero is none."""
+LARGEST_RHAT, FEWEST_DRAWS, DRIFTED = 1.05, 50.0, 4.0
+"""Beyond these, R-hat, the number of effective draws and the drift (in its standard errors) say that chains are too short."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,10 @@ class LLCEstimate:
         drift_std_error: standard error of `drift`; a drift of several of these means too little burn-in.
         acceptance: mean Metropolis acceptance at the step that was used; NaN if the kernel has no such test.
         diverged: `(chain,)`, true where a value was not finite or the chain ran away.
-        status: "ok", or a sentence that says which chains diverged and why, or which of those that did not made an excursion
-            to a loss far above their level (`diagnostics.excursions`), which the mean contains.
+        status: "ok", or sentences, separated by "; ", that begin with what is the matter (docs/reading-an-estimate.md):
+            "diverged" (which chains and why), "excursion" (chains went far above their level and came back, which the mean
+            contains), "below the center" (chains found a lower loss than w*), "not a minimum", "heated" (by minibatch
+            noise), "coarse" (numbers of the losses' type are too far apart), "adapting", "too few draws".
         baseline: which L_n(w*) was subtracted: "paired", "full" or "number".
         nbeta: nβ.
         localization: γ.
@@ -81,19 +95,18 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
     runaway = ~lost & (means > RUNAWAY * samples.num_parameters)
     diverged = lost | runaway
     kept = values[~diverged] if tolerate_diverged else values
-    usable = kept.size > 0 and (tolerate_diverged or not diverged.any())
-    moved, moved_error = drift(kept) if usable else (float("nan"), float("nan"))
+    summary = _summary(kept if kept.size and (tolerate_diverged or not diverged.any()) else None)
     return LLCEstimate(
-        mean=float(kept.mean()) if usable else float("nan"),
-        std_error=monte_carlo_std_error(kept) if usable else float("nan"),
+        mean=summary.mean,
+        std_error=summary.std_error,
         per_chain=np.where(diverged, np.nan, means),
-        rhat=rhat(kept) if usable else float("nan"),
-        ess=effective_sample_size(kept) if usable else float("nan"),
-        drift=moved,
-        drift_std_error=moved_error,
+        rhat=summary.rhat,
+        ess=summary.ess,
+        drift=summary.drift,
+        drift_std_error=summary.drift_std_error,
         acceptance=float(samples.acceptance[~diverged].mean()) if not diverged.all() else float("nan"),
         diverged=diverged,
-        status=_status(lost, runaway, _left(values, diverged), samples, tolerate_diverged),
+        status=_status(samples, values, lost, runaway, summary, tolerate_diverged),
         baseline=samples.baseline,
         nbeta=nbeta,
         localization=float(samples.localization[0]),
@@ -101,31 +114,78 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
     )
 
 
-def _left(values: np.ndarray, diverged: np.ndarray) -> np.ndarray:
-    """`(chain,)`, true where a chain that did not diverge made an excursion."""
-    left = np.zeros(len(values), bool)
-    if not diverged.all():
-        left[~diverged] = excursions(values[~diverged])
-    return left
+class Summary(NamedTuple):
+    """Mean, error and diagnostics of `(chain, draw)` values; all NaN where chains diverged."""
 
+    mean: float
+    std_error: float
+    rhat: float
+    ess: float
+    drift: float
+    drift_std_error: float
 
-def _status(lost: np.ndarray, runaway: np.ndarray, left: np.ndarray, samples: Samples, tolerated: bool) -> str:
-    advice = f"try a smaller step_size than {samples.step_size[0]:g}"
-    sentences = []
-    if (lost | runaway).any():
+    @property
+    def scarce(self) -> str:
+        """The sentence about too few draws; empty if there are enough, or none can be told."""
         reasons = []
-        if lost.any():
-            reasons.append(f"chains {np.flatnonzero(lost).tolist()} reached a loss or gradient that is not finite")
-        if runaway.any():
-            reasons.append(
-                f"chains {np.flatnonzero(runaway).tolist()} ran away (mean above {RUNAWAY:g} x {samples.num_parameters} "
-                "parameters)"
+        if self.rhat > LARGEST_RHAT:
+            reasons.append(f"R-hat is {self.rhat:.2f}")
+        if self.ess < FEWEST_DRAWS:
+            reasons.append(f"only {self.ess:.0f} effective draws")
+        if abs(self.drift) > DRIFTED * self.drift_std_error:
+            reasons.append(f"the second half is {self.drift:+.2g} ± {self.drift_std_error:.1g} from the first")
+        if not reasons:
+            return ""
+        return f"too few draws: {' and '.join(reasons)}; the error bar is too small, raise num_draws and num_burnin"
+
+
+def _summary(values: np.ndarray | None) -> Summary:
+    if values is None:
+        return Summary(*[float("nan")] * 6)
+    return Summary(
+        float(values.mean()), monte_carlo_std_error(values), rhat(values), effective_sample_size(values), *drift(values)
+    )
+
+
+def _status(
+    samples: Samples, values: np.ndarray, lost: np.ndarray, runaway: np.ndarray, summary: Summary, tolerated: bool
+) -> str:
+    """ "ok", or one sentence for everything that is the matter."""
+    diverged = lost | runaway
+    sentences = [_divergence(samples, lost, runaway, tolerated)] if diverged.any() else []
+    if not diverged.all():
+        kept = np.flatnonzero(~diverged)
+        left = kept[excursions(values[kept])]
+        if left.size:
+            sentences.append(
+                f"excursion: chains {left.tolist()} spent some draws far above their level; try a smaller step_size than "
+                f"{samples.step_size[0]:g}"
             )
-        consequence = "left out as asked" if tolerated else "the estimate is NaN"
-        sentences.append(f"diverged: {' and '.join(reasons)}; {consequence}")
-    if left.any():
-        sentences.append(f"excursion: chains {np.flatnonzero(left).tolist()} spent some draws far above their level")
-    return "; ".join([*sentences, advice]) if sentences else "ok"
+        fell = kept[descents(values[kept])]
+        if fell.size or summary.mean < -NEGATIVE * summary.std_error:
+            which = f"chains {fell.tolist()}" if fell.size else "the chains together"
+            sentences.append(
+                f"below the center: {which} found a lower loss than w* has, so λ̂ is not an LLC of w*; train on, or raise "
+                "localization"
+            )
+    sentences += samples.inspection.findings
+    if summary.scarce:
+        sentences.append(summary.scarce)
+    return "; ".join(sentences) if sentences else "ok"
+
+
+def _divergence(samples: Samples, lost: np.ndarray, runaway: np.ndarray, tolerated: bool) -> str:
+    reasons = []
+    if lost.any():
+        reasons.append(f"chains {np.flatnonzero(lost).tolist()} reached a loss or gradient that is not finite")
+    if runaway.any():
+        reasons.append(
+            f"chains {np.flatnonzero(runaway).tolist()} ran away (mean above {RUNAWAY:g} x {samples.num_parameters} "
+            "parameters)"
+        )
+    consequence = "left out as asked" if tolerated else "the estimate is NaN"
+    advice = f"try a smaller step_size than {samples.step_size[0]:g}"
+    return f"diverged: {' and '.join(reasons)}; {consequence}; {advice}"
 
 
 def estimate_llc(
@@ -169,19 +229,23 @@ def estimate_llc(
     n = leading_axis(data)
     batch_size = None if batch_size is None or batch_size >= n else batch_size
     posterior = LocalPosterior(loss_fn, data, params, default_nbeta(n) if nbeta is None else nbeta, localization)
+    kernel = sgld(batch_size, integrator="leimkuhler_matthews")
     calibration_key, sampling_key = jax.random.split(key)
+    inspection = None
     if step_size is None or num_burnin is None:
-        calibration = calibration or calibrate(calibration_key, posterior, batch_size=batch_size)
+        calibration = calibration or calibrate(calibration_key, posterior, kernel=kernel)
+        inspection = calibration.inspection if step_size is None else None
         step_size = calibration.step_size if step_size is None else step_size
         num_burnin = min(calibration.num_burnin, num_draws) if num_burnin is None else num_burnin
     samples = sample(
         sampling_key,
         posterior,
-        sgld(batch_size, integrator="leimkuhler_matthews"),
+        kernel,
         step_size=step_size,
         num_chains=num_chains,
         num_draws=num_draws,
         num_burnin=num_burnin,
         progress=progress,
+        inspection=inspection,
     )
     return llc(samples)

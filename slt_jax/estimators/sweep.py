@@ -13,8 +13,8 @@ import numpy as np
 
 from slt_jax.estimators.llc import LLCEstimate, llc
 from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.driver import sample_chains
-from slt_jax.sampling.kernels import Kernel
 from slt_jax.sampling.samples import ChainSettings, select_chains
 from slt_jax.typing import PRNGKey
 

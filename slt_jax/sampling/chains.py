@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.kernels import Kernel, StepInfo
-from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.base import Kernel, StepInfo
+from slt_jax.sampling.metrics import Metric
 from slt_jax.typing import Array, Observable, PRNGKey, Scalar
 
-__all__ = ["ChainState", "Trace", "init_chain", "run"]
+__all__ = ["ChainState", "Trace", "end_burnin", "init_chain", "run"]
 
 
 class ChainState(NamedTuple):
@@ -37,7 +37,7 @@ class Trace(NamedTuple):
     """Recorded values, leading axis `draw`. Nothing of the size of the parameters unless an observable asks for it."""
 
     loss: Array
-    center_loss: Array | None
+    excess: Array | None
     grad_norm: Array
     observables: dict[str, Array]
 
@@ -74,7 +74,7 @@ def run(
             trace beyond them is zero.
         metric: constant preconditioner; traced.
         observables: name -> function of the full parameters.
-        record_center_loss: whether to record the paired baseline; if not, it is not computed either.
+        record_center_loss: whether to record the excess over the loss at w*; if not, that loss is not computed either.
 
     Returns:
         The chain after the last step, and the trace with leading axis `num_draws`.
@@ -86,27 +86,38 @@ def run(
         count = chain.step + 1
         key = jax.random.fold_in(chain.key, count)
         state, info = kernel.step(key, chain.kernel_state, posterior, step_size, metric)
+        state = _in_types_of(chain.kernel_state, state)
         if not record_center_loss:
-            info = info._replace(center_loss=jnp.zeros_like(info.loss))
+            info = info._replace(excess=jnp.zeros_like(info.loss))
         finite = chain.finite & jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
         return ChainState(chain.key, count, state, finite), info
 
     def record(chain: ChainState, info: StepInfo) -> Trace:
         params = posterior.full_params(chain.kernel_state.params)
         values = {name: observable(params) for name, observable in observables.items()}
-        return Trace(info.loss, info.center_loss if record_center_loss else None, info.grad_norm, values)
+        return Trace(info.loss, info.excess if record_center_loss else None, info.grad_norm, values)
 
     def draw(index: Array, carry: tuple[ChainState, Trace]) -> tuple[ChainState, Trace]:
         chain, trace = carry
-        zero = jnp.zeros((), trace.loss.dtype)
-        chain, info = jax.lax.fori_loop(0, thinning, step, (chain, StepInfo(zero, zero, zero)))
+        chain, info = jax.lax.fori_loop(0, thinning, step, (chain, nothing))
         values = record(chain, info)
         trace = jax.tree.map(
             lambda buffer, value: jax.lax.dynamic_update_index_in_dim(buffer, value, index, 0), trace, values
         )
         return chain, trace
 
-    zero = jnp.zeros((), jnp.float32)
-    shapes = jax.eval_shape(lambda chain: record(chain, StepInfo(zero, zero, zero)), chain)
+    reported = jax.eval_shape(kernel.step, chain.key, chain.kernel_state, posterior, step_size, metric)[1]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), reported)
+    shapes = jax.eval_shape(record, chain, nothing)
     empty = jax.tree.map(lambda leaf: jnp.zeros((num_draws, *leaf.shape), leaf.dtype), shapes)
     return jax.lax.fori_loop(0, num_draws if active_draws is None else active_draws, draw, (chain, empty))
+
+
+def end_burnin(chain: ChainState, kernel: Kernel) -> ChainState:
+    """The chain with which draws begin: what its kernel adapted during burn-in is constant from here on."""
+    return chain._replace(kernel_state=kernel.end_burnin(chain.kernel_state))
+
+
+def _in_types_of(old: Any, new: Any) -> Any:
+    """`new` in the number types of `old`: a state keeps those of the parameters, whatever the settings' types are."""
+    return jax.tree.map(lambda before, after: after.astype(before.dtype), old, new)

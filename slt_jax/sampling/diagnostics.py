@@ -8,19 +8,28 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_loss
+from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import ChainState
-from slt_jax.sampling.kernels import Kernel
-from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.metrics import Metric
 from slt_jax.trees import squared_norm
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["drift", "effective_sample_size", "excursions", "mala_acceptance", "monte_carlo_std_error", "rhat"]
+__all__ = [
+    "descents",
+    "drift",
+    "effective_sample_size",
+    "excursions",
+    "mala_acceptance",
+    "monte_carlo_std_error",
+    "rhat",
+]
 
 
 FEWEST_BATCHES = 8
 """Fewer would make the standard error from batch means too noisy, more would make the batches short."""
 EXCURSION_PARTS = 20
 EXCURSION_FACTOR, EXCURSION_SLACK, EXCURSION_DEVIATIONS = 3.0, 20.0, 10.0
+DESCENT_SLACK, DESCENT_DEVIATIONS = 1.0, 8.0
 PROPOSAL_STREAM = 0xFFFFFFFF  # a step count no chain reaches
 
 
@@ -83,13 +92,28 @@ def excursions(values: np.ndarray) -> np.ndarray:
     median deviations. A posterior does not do that by itself: beyond 3λ + 20 lies less than 1e-8 of a Gamma variable of
     shape λ, and the deviations leave room for the noise of minibatches.
     """
+    parts, level, deviation = _parts(values)
+    allowed = EXCURSION_FACTOR * np.abs(level) + EXCURSION_SLACK + EXCURSION_DEVIATIONS * deviation
+    return parts.max(axis=1) > allowed
+
+
+def descents(values: np.ndarray) -> np.ndarray:
+    """Which chains of `(chain, draw)` values of nβ(L - L(w*)) found a lower loss than w* has: `(chain,)`.
+
+    Told by the means of 20 parts of a chain, of which one is below zero by 1 and by eight median deviations of the parts.
+    The posterior of a minimum has no mean below zero, and noise of minibatches is in the deviations.
+    """
+    parts, _, deviation = _parts(values)
+    return parts.min(axis=1) < -(DESCENT_SLACK + DESCENT_DEVIATIONS * deviation)
+
+
+def _parts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of the parts of every chain, `(chain, part)`, their median, and their median deviation from it."""
     parts = np.stack(
         [part.mean(axis=1) for part in np.array_split(values, EXCURSION_PARTS, axis=1) if part.size], axis=1
     )
     level = np.median(parts, axis=1)
-    deviation = np.median(np.abs(parts - level[:, None]), axis=1)
-    allowed = EXCURSION_FACTOR * np.abs(level) + EXCURSION_SLACK + EXCURSION_DEVIATIONS * deviation
-    return parts.max(axis=1) > allowed
+    return parts, level, np.median(np.abs(parts - level[:, None]), axis=1)
 
 
 def mala_acceptance(
@@ -107,7 +131,7 @@ def mala_acceptance(
 
     Source: Roberts & Tweedie 1996, with a constant metric.
     """
-    if kernel.name != "sgld":
+    if not kernel.langevin_proposal:
         return jnp.full((), jnp.nan)
     keys = jax.random.split(jax.random.fold_in(chain.key, PROPOSAL_STREAM), num_proposals)
     params = chain.kernel_state.params
@@ -144,7 +168,6 @@ def _accept(
     if metric is None:
         backward = squared_norm(move + half * new_force)
     else:
-        inverse = Metric(metric.directions, 1 / metric.scales, 1 / metric.rest)
-        backward = squared_norm(inverse.sqrt(move) + half * metric.sqrt(new_force))
+        backward = squared_norm(metric.inverse().sqrt(move) + half * metric.sqrt(new_force))
     log_ratio = energy - new_energy + (forward - backward) / (4 * half)
     return jnp.where(jnp.isfinite(log_ratio), jnp.exp(jnp.minimum(log_ratio, 0.0)), 0.0)

@@ -19,36 +19,40 @@ from jax.tree_util import Partial
 
 from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, example_losses, restrict
 from slt_jax.progress import progress_bar
-from slt_jax.sampling.chains import ChainState, init_chain, run
+from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.diagnostics import mala_acceptance
-from slt_jax.sampling.kernels import Kernel
+from slt_jax.sampling.inspection import Inspection, Look, check_losses, look
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
-from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, join, select_chains
 from slt_jax.sampling.storage import fingerprint, load_state, save_state
+from slt_jax.sampling.tuned import Tuned
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
 __all__ = ["sample", "sample_chains", "sample_restrictions"]
 
 LONGEST_CHUNK = 1000  # draws recorded on the devices before they go to the host
+LOOK_STREAM = 2**31 - 2  # no chain has this number
 CHUNK_SECONDS = 0.5  # chunks grow until one takes this long: rare enough to cost nothing, often enough to be watched
 
 
 def sample(
     key: PRNGKey,
     posterior: LocalPosterior,
-    kernel: Kernel,
+    kernel: Kernel | Tuned,
     *,
-    step_size: float | jax.Array,
+    step_size: float | jax.Array | None = None,
     num_chains: int = 4,
     num_draws: int = 1000,
-    num_burnin: int = 0,
+    num_burnin: int | None = None,
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
+    inspection: Inspection | bool | None = None,
     layout: Layout | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Samples:
@@ -57,17 +61,21 @@ def sample(
     Args:
         key: typed PRNG key; chain i uses `fold_in(key, i)`, its step t `fold_in(·, t)`.
         posterior: what to sample.
-        kernel: `sgld(...)` or `sgnht(...)`.
-        step_size: ε for SGLD, the integrator's step for SGNHT; see `calibrate`.
+        kernel: `sgld(...)`, `sgnht(...)`, `underdamped(...)`, or what `Sampler.tune` returned; the latter brings its own step
+            size, metric and burn-in.
+        step_size: ε for SGLD, the integrator's step for SGNHT and underdamped dynamics; see `calibrate`.
         num_chains: number of chains, all started at w*.
         num_draws: draws kept per chain, after burn-in.
-        num_burnin: steps made before the first draw; their losses are kept apart.
+        num_burnin: steps made before the first draw, default 0 or that of a `Tuned`; their losses are kept apart, and an
+            adaptive preconditioner is constant afterwards.
         thinning: steps per draw; the value after the last of them is recorded.
         metric: constant preconditioner (`curvature_metric`).
         observables: name -> function of the full parameters, recorded at each draw.
         baseline: "paired" (loss at w* on the same minibatch), "full" (one pass over the data), or a number.
         progress: show a bar with rate and remaining time on stderr.
         state_path: file in which to keep the state; an existing one of the same run is continued to the same bits.
+        inspection: what `inspect` or `calibrate` found at w*, to be used again; by default `sample` looks itself; `False`
+            leaves the look out, and with it every status that comes of it.
         layout: "vmap" or "map"; default by backend.
         devices: devices over which chains are sharded; default all.
 
@@ -75,11 +83,20 @@ def sample(
         ValueError: on settings out of range or a posterior that cannot be sampled; one sentence says which.
     """
     _check_counts(num_chains=num_chains, num_draws=num_draws, thinning=thinning)
+    if isinstance(kernel, Tuned):
+        if step_size is not None or metric is not None:
+            raise ValueError("kernel is a Tuned, which brings its own step_size and metric; leave those two out")
+        tuned, kernel = kernel, kernel.kernel
+        step_size, metric = tuned.step_size, tuned.metric
+        num_burnin = tuned.num_burnin if num_burnin is None else num_burnin
+        inspection = tuned.inspection if inspection is None else inspection
+    elif step_size is None:
+        raise ValueError("step_size is missing; take that of calibrate(key, posterior, kernel=kernel), or give a Tuned")
     settings = _uniform_settings(num_chains, step_size, posterior)
     return sample_chains(
-        key, posterior, kernel, settings, num_draws=num_draws, num_burnin=num_burnin, thinning=thinning, metric=metric,
-        observables=observables, baseline=baseline, progress=progress, state_path=state_path, layout=layout,
-        devices=devices,
+        key, posterior, kernel, settings, num_draws=num_draws, num_burnin=num_burnin or 0, thinning=thinning,
+        metric=metric, observables=observables, baseline=baseline, progress=progress, state_path=state_path,
+        inspection=inspection, layout=layout, devices=devices,
     )  # fmt: skip
 
 
@@ -136,6 +153,7 @@ def sample_chains(
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
+    inspection: Inspection | bool | None = None,
     layout: Layout | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Samples:
@@ -149,6 +167,7 @@ def sample_chains(
     check_posterior(posterior)
     num_chains = len(steps)
     total_steps = num_burnin + num_draws * thinning
+    seen = _look(key, posterior, settings) if inspection is None or inspection is True else None
     posterior, number = _with_baseline(posterior, kernel, baseline, num_chains * total_steps)
     program = _Program(
         kernel=kernel,
@@ -164,12 +183,35 @@ def sample_chains(
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
     identity = None
     if state_path is not None:
-        identity = fingerprint(keys, settings, posterior.center, posterior.data, metric, stages, kernel.name)
+        identity = fingerprint(keys, settings, posterior.center, posterior.data, metric, stages, repr(kernel))
     chains, burnin, draws = _advance_all(chains, settings, shared, program, stages, progress, state_path, identity)
     acceptance = _acceptance(chains, settings, shared, program)
+    if seen is not None:
+        inspection = _with_heating(seen, chains, kernel, float(steps.max()), metric)
+    found = inspection if isinstance(inspection, Inspection) else Inspection()
+    adapting = bool(np.any(kernel.is_adapting(chains.kernel_state)))
     return collect(
-        chains, burnin, draws, acceptance, settings, baseline if isinstance(baseline, str) else "number", number
-    )
+        chains, burnin, draws, acceptance, settings, baseline if isinstance(baseline, str) else "number", number,
+        replace(found, adapting=adapting),
+    )  # fmt: skip
+
+
+def _look(key: PRNGKey, posterior: LocalPosterior, settings: ChainSettings) -> Look | None:
+    """What there is at w*; `None` where chains have different posteriors, which share no curvature."""
+    uniform = all(np.unique(np.asarray(each)).size == 1 for each in (settings.nbeta, settings.localization))
+    if settings.restriction is not None or not uniform:
+        return None
+    return look(jax.random.fold_in(key, LOOK_STREAM), posterior)
+
+
+def _with_heating(
+    seen: Look, chains: ChainState, kernel: Kernel, step_size: float, metric: Metric | None
+) -> Inspection:
+    """The inspection with the heating of the matrix that the chains ended with."""
+    scale = jax.vmap(kernel.diagonal)(chains.kernel_state)
+    if scale is not None:
+        scale = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), scale)
+    return seen.heated(kernel, step_size, metric=metric, scale=scale)
 
 
 class _Program(NamedTuple):
@@ -197,12 +239,18 @@ def _with_baseline(
     if not isinstance(baseline, str):
         return posterior, float(baseline)
     if baseline == "full":
-        return posterior, float(np.asarray(_center_losses(posterior), np.float64).mean())
+        return posterior, float(np.asarray(_finite_center_losses(posterior), np.float64).mean())
     # One pass costs n forward evaluations, a paired forward pass one per example drawn: take the cheaper.
     drawn = chain_steps * (kernel.batch_size or posterior.n)
     if drawn >= posterior.n:
-        posterior = replace(posterior, center_losses=_center_losses(posterior))
+        posterior = replace(posterior, center_losses=_finite_center_losses(posterior))
     return posterior, None
+
+
+def _finite_center_losses(posterior: LocalPosterior) -> jax.Array:
+    losses = _center_losses(posterior)
+    check_losses(np.asarray(losses))
+    return losses
 
 
 @jax.jit
@@ -276,6 +324,8 @@ def _advance_all(
         update(sum(done[name] * stages[name][1] for name in stages))
         longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
+            if name == "draws" and done["burnin"] > 0:
+                chains = _end_burnin(chains, program.kernel)  # once or again: the second time nothing changes
             while done[name] < count:
                 active = min(longest, count - done[name])
                 counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
@@ -289,6 +339,11 @@ def _advance_all(
                 if state_path is not None:
                     save_state(Path(state_path), _stored(chains, pieces, done), identity or "")
     return chains, pieces["burnin"], pieces["draws"]
+
+
+@partial(jax.jit, static_argnames="kernel")
+def _end_burnin(chains: ChainState, kernel: Kernel) -> ChainState:
+    return jax.vmap(partial(end_burnin, kernel=kernel))(chains)
 
 
 def _stored(chains: ChainState, pieces: dict[str, list], done: dict[str, int]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from slt_jax.posterior import Restriction
 from slt_jax.sampling.chains import ChainState
+from slt_jax.sampling.inspection import Inspection
 from slt_jax.trees import num_parameters
 
 __all__ = ["ChainSettings", "Samples", "collect", "join", "select_chains"]
@@ -40,6 +41,7 @@ class Samples:
         nbeta, localization, step_size: the settings of each chain, `(chain,)`.
         num_parameters: how many scalars were sampled.
         chains: the chains' final states, leading axis `chain`.
+        inspection: what was found at w* before sampling, and how hot these chains were.
     """
 
     loss: np.ndarray
@@ -55,6 +57,7 @@ class Samples:
     step_size: np.ndarray
     num_parameters: int
     chains: ChainState
+    inspection: Inspection = Inspection()  # noqa: RUF009 (frozen)
 
     @property
     def excess(self) -> np.ndarray:
@@ -89,20 +92,24 @@ def collect(
     settings: ChainSettings,
     baseline: str,
     number: float | None,
+    inspection: Inspection,
 ) -> Samples:
     """The stored traces and final chains as `Samples`; `number` is the baseline where it is one number."""
     num_chains = len(settings.step_size)
     trace = join(draws)
     constant = np.full((num_chains, 1), np.nan if number is None else number)
-    center_loss = constant if number is not None else np.asarray(trace.center_loss, np.float64)
+    loss = np.asarray(trace.loss, np.float64)
+    # Paired differences were taken example by example; the baseline is what makes the two agree.
+    with np.errstate(invalid="ignore"):
+        center_loss = constant if number is not None else loss - np.asarray(trace.excess, np.float64)
     early = np.zeros((num_chains, 0))
     if burnin:
         warmup = join(burnin)
-        early = np.asarray(warmup.loss, np.float64)
-        early = early - (constant if number is not None else np.asarray(warmup.center_loss, np.float64))
+        early = np.asarray(warmup.loss if number is not None else warmup.excess, np.float64)
+        early = early - constant if number is not None else early
     sampled = jax.tree.map(lambda leaf: leaf[0], chains.kernel_state.params)
     return Samples(
-        loss=np.asarray(trace.loss, np.float64),
+        loss=loss,
         center_loss=center_loss,
         grad_norm=np.asarray(trace.grad_norm),
         burnin_excess=early,
@@ -115,4 +122,5 @@ def collect(
         step_size=np.asarray(settings.step_size, np.float64),
         num_parameters=num_parameters(sampled),
         chains=chains,
+        inspection=inspection,
     )

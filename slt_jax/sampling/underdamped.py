@@ -10,19 +10,23 @@ complete friction everywhere it is the Leimkuhler-Matthews scheme of `sgld` with
 Source: Leimkuhler & Matthews 2013, "Rational construction of stochastic numerical methods for molecular sampling".
 """
 
-from functools import lru_cache, partial
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior
-from slt_jax.sampling.kernels import Kernel, StepInfo, evaluate_minibatch, log_density_gradient, standard_normal_vector
-from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.base import StepInfo, check_batch_size, evaluate_minibatch, log_density_gradient
+from slt_jax.sampling.metrics import Metric
+from slt_jax.sampling.noise import standard_normal_vector
 from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["UnderdampedState", "underdamped"]
+__all__ = ["Underdamped", "UnderdampedState", "underdamped"]
+
+UNDERDAMPED_FRACTION = 0.25  # h²a: exact on a Gaussian up to 4; this lets a chain wander to where curvature is greater
 
 
 class UnderdampedState(NamedTuple):
@@ -36,8 +40,7 @@ class UnderdampedState(NamedTuple):
     gradient: Params
 
 
-@lru_cache
-def underdamped(batch_size: int | None, persistence: float = 0.95) -> Kernel:
+def underdamped(batch_size: int | None, persistence: float = 0.95) -> "Underdamped":
     """Kinetic Langevin dynamics; `step_size` is the integrator's step h, of the order of √ε of SGLD.
 
     Stable where h²·a < 4, a the curvature nβh + γ in the metric's units; with `curvature_metric` and h² ≤ 0.5 that holds
@@ -50,37 +53,90 @@ def underdamped(batch_size: int | None, persistence: float = 0.95) -> Kernel:
 
     Raises:
         ValueError: if `batch_size` is below 1 or `persistence` outside [0, 1).
+
+    Source: Leimkuhler & Matthews 2013, "Rational construction of stochastic numerical methods for molecular sampling".
+
+    Example:
+        >>> underdamped(256)
+        Underdamped(batch_size=256, persistence=0.95)
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}; it must be at least 1, or None for the full data")
-    if not 0 <= persistence < 1:
-        raise ValueError(f"persistence = {persistence}; it is the share of momentum kept per step, in [0, 1)")
-    return Kernel(partial(_init, batch_size), partial(_step, batch_size, persistence), "underdamped", batch_size)
+    return Underdamped(batch_size, persistence)
 
 
-def _init(batch_size: int | None, key: PRNGKey, posterior: LocalPosterior) -> UnderdampedState:
-    gradient, _ = evaluate_minibatch(key, posterior, posterior.center, batch_size)
-    at_rest = jnp.zeros_like(ravel_pytree(posterior.center)[0])
-    return UnderdampedState(posterior.center, at_rest, gradient)
+@dataclass(frozen=True)
+class Underdamped:
+    """The kernel that `underdamped` makes; its fields are the arguments of that function."""
 
+    batch_size: int | None
+    persistence: float = 0.95
 
-def _step(
-    batch_size: int | None,
-    persistence: float,
-    key: PRNGKey,
-    state: UnderdampedState,
-    posterior: LocalPosterior,
-    step_size: Scalar,
-    metric: Metric | None = None,
-) -> tuple[UnderdampedState, StepInfo]:
-    noise_key, batch_key = jax.random.split(key)
-    force = log_density_gradient(posterior, state.params, state.gradient)
-    flat_force, unravel = ravel_pytree(force)
-    noise = standard_normal_vector(noise_key, flat_force)
-    momentum, travel = _kick_and_drift(state.momentum, flat_force, noise, step_size, persistence, metric)
-    params = jax.tree.map(jnp.add, state.params, unravel(travel))
-    gradient, info = evaluate_minibatch(batch_key, posterior, params, batch_size)
-    return UnderdampedState(params, momentum, gradient), info
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        if not 0 <= self.persistence < 1:
+            raise ValueError(f"persistence = {self.persistence}; it is the share of momentum kept per step, in [0, 1)")
+
+    @property
+    def step_fraction(self) -> float:
+        """c = h²a."""
+        return UNDERDAMPED_FRACTION
+
+    @property
+    def langevin_proposal(self) -> bool:
+        """False: the step has momentum."""
+        return False
+
+    @property
+    def reach(self) -> float:
+        """(1 + persistence)/(1 - persistence): by which diffusion, and heating, exceed those of SGLD with ε = h²."""
+        return (1 + self.persistence) / (1 - self.persistence)
+
+    def step_for(self, stiffest: float, fraction: float | None = None) -> float:
+        """h = √(c/(stiffest curvature))."""
+        return ((self.step_fraction if fraction is None else fraction) / stiffest) ** 0.5
+
+    def relaxation_steps(self, step_size: float, curvature: float) -> float:
+        """2/(h²a) over `reach` where the motion is diffusive, and the momentum's own time at least."""
+        return 2 / (step_size**2 * curvature * self.reach) + 2 / (1 - self.persistence)
+
+    def heating(self, step_size: float, noise: np.ndarray, along_metric: np.ndarray) -> np.ndarray:
+        """That of SGLD with ε = h², times `reach` where momentum survives."""
+        return step_size**2 * noise / 4 * np.where(along_metric, 1.0, self.reach)
+
+    def end_burnin(self, state: UnderdampedState) -> UnderdampedState:
+        """The same state."""
+        return state
+
+    def is_adapting(self, state: UnderdampedState) -> bool:
+        """False."""
+        return False
+
+    def diagonal(self, state: UnderdampedState) -> None:
+        """None: there is no adaptive matrix."""
+        return None
+
+    def init(self, key: PRNGKey, posterior: LocalPosterior) -> UnderdampedState:
+        """The state at w*, at rest."""
+        gradient, _ = evaluate_minibatch(key, posterior, posterior.center, self.batch_size)
+        at_rest = jnp.zeros_like(ravel_pytree(posterior.center)[0])
+        return UnderdampedState(posterior.center, at_rest, gradient)
+
+    def step(
+        self,
+        key: PRNGKey,
+        state: UnderdampedState,
+        posterior: LocalPosterior,
+        step_size: Scalar,
+        metric: Metric | None = None,
+    ) -> tuple[UnderdampedState, StepInfo]:
+        """One move."""
+        noise_key, batch_key = jax.random.split(key)
+        force = log_density_gradient(posterior, state.params, state.gradient)
+        flat_force, unravel = ravel_pytree(force)
+        noise = standard_normal_vector(noise_key, flat_force)
+        momentum, travel = _kick_and_drift(state.momentum, flat_force, noise, step_size, self.persistence, metric)
+        params = jax.tree.map(jnp.add, state.params, unravel(travel))
+        gradient, info = evaluate_minibatch(batch_key, posterior, params, self.batch_size)
+        return UnderdampedState(params, momentum, gradient), info
 
 
 def _kick_and_drift(

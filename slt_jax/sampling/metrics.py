@@ -1,9 +1,9 @@
-"""A constant metric from the curvature at w*, so that one step size suits stiff and flat directions alike.
+"""Constant metrics, low-rank plus identity, and the one made of the curvature at w*.
 
-    G = (nβ∇²L(w*) + d·I)⁻¹,   low-rank plus identity: leading eigenvectors of nβ∇²L, 1/d everywhere else
+    w ← w - h·G∇U + √(2h)·G^{1/2}N,    h = ε/2;    G = (nβ∇²L(w*) + d·I)⁻¹
 
-Constant, so the posterior is unchanged and no correction term appears. With it a step of order 1 is right in every stiff
-direction, whatever the model, n or nβ.
+G is constant, so the posterior is unchanged and no correction term appears. With the curvature metric a step of order 1 is
+right in every stiff direction, whatever the model, n or nβ.
 
 The damping d decides how far a step goes in the flat directions, and no metric at w* knows how long they stay flat: on a
 singular model a chain soon reaches places where they are stiff. In units of the metric their curvature is then a/d, with a
@@ -11,7 +11,9 @@ up to the top curvature. The default d, a fraction of the top curvature, keeps e
 wherever the chain goes; `docs/accuracy.md` shows what a smaller one gains and risks.
 """
 
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +21,71 @@ from jax.flatten_util import ravel_pytree
 
 from slt_jax.linalg import Eigenpairs, hessian_vector_product, top_eigenpairs
 from slt_jax.posterior import LocalPosterior, check_posterior
-from slt_jax.sampling.preconditioners import Metric
-from slt_jax.typing import Array, Batch, PRNGKey
+from slt_jax.typing import Array, Batch, Params, PRNGKey
 
-__all__ = ["curvature_metric", "products_spent"]
+__all__ = ["CurvatureMetric", "Metric", "curvature_metric", "products_spent"]
 
 DAMPING_FRACTION = 0.5  # of the top curvature
 NEGLIGIBLE = 0.1  # curvature below this share of the damping changes G by less than a tenth, and is left to the rest
 FIRST_RANK = 128
 OVERSAMPLING = 32  # `top_eigenpairs` spends 2·rank + 32 products
+
+
+class Metric(NamedTuple):
+    """A constant matrix G, low-rank plus identity on the ravelled parameters; a pytree, passed in as data.
+
+        G = U diag(s) Uᵀ + r (I - UUᵀ)
+
+    Attributes:
+        directions: U with orthonormal columns, shape `(parameters, rank)`.
+        scales: s, the eigenvalues of G along those columns, shape `(rank,)`.
+        rest: r, the eigenvalue of G in every other direction, a scalar.
+    """
+
+    directions: Array
+    scales: Array
+    rest: Array
+
+    def step(self, gradient: Params, noise: Params) -> Params:
+        """G·gradient + G^{1/2}·noise as a pytree like both; U is read twice, not four times."""
+        flat_gradient, unravel = ravel_pytree(gradient)
+        flat_noise, _ = ravel_pytree(noise)
+        coefficients = jnp.stack([flat_gradient, flat_noise]) @ self.directions
+        along = (self.scales - self.rest) * coefficients[0]
+        along += (jnp.sqrt(self.scales) - jnp.sqrt(self.rest)) * coefficients[1]
+        return unravel(self.rest * flat_gradient + jnp.sqrt(self.rest) * flat_noise + self.directions @ along)
+
+    def sqrt(self, vector: Params) -> Params:
+        """G^{1/2}·vector, a pytree like `vector`."""
+        flat, unravel = ravel_pytree(vector)
+        along = (jnp.sqrt(self.scales) - jnp.sqrt(self.rest)) * (flat @ self.directions)
+        return unravel(jnp.sqrt(self.rest) * flat + self.directions @ along)
+
+    def inverse(self) -> "Metric":
+        """G⁻¹."""
+        return Metric(self.directions, 1 / self.scales, 1 / self.rest)
+
+
+@dataclass(frozen=True)
+class CurvatureMetric:
+    """The rule by which a `Sampler` makes a `curvature_metric` at each posterior it is tuned for.
+
+    Attributes:
+        rank, damping, max_rank, num_examples, chunk_size: as of `curvature_metric`.
+    """
+
+    rank: int | None = None
+    damping: float | None = None
+    max_rank: int = 512
+    num_examples: int | None = 4096
+    chunk_size: int | None = None
+
+    def __call__(self, key: PRNGKey, posterior: LocalPosterior) -> Metric:
+        """The metric of `posterior`."""
+        return curvature_metric(
+            key, posterior, self.rank, self.damping, max_rank=self.max_rank, num_examples=self.num_examples,
+            chunk_size=self.chunk_size,
+        )  # fmt: skip
 
 
 def curvature_metric(
