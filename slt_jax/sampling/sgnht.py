@@ -18,6 +18,10 @@ __all__ = ["SGNHT", "SGNHTState", "sgnht"]
 
 THERMOSTAT_FRACTION = 0.1  # h²a of the stiffest direction: the bias of its variance is h²a/4
 
+LARGEST_GAIN = 2e-3
+"""By how much the thermostat's share of momentum (ξh) may change in a step, for a kinetic energy off by its mean: h² where that
+is less. With h² = 0.14, as in a curvature metric, an isotropic Gaussian came out 62% too hot."""
+
 
 class SGNHTState(NamedTuple):
     """State of `sgnht`: parameter, momentum, and the thermostat's excess ξ - A over the injected friction."""
@@ -128,4 +132,6 @@ class SGNHT:
         _, momentum, thermostat = diffusion(
             noise_key, state.params, state.momentum, alpha + state.thermostat, force, step_size
         )
-        return SGNHTState(params, momentum, thermostat - alpha), info
+        # Slow against the stiffest oscillation, or the two resonate where many directions share one frequency.
+        slower = jnp.minimum(1.0, LARGEST_GAIN / step_size**2)
+        return SGNHTState(params, momentum, state.thermostat + slower * (thermostat - alpha - state.thermostat)), info
