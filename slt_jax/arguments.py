@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_jax.typing import PRNGKey, Scalar
+from slt_jax.typing import PRNGKey
 
 __all__ = [
     "array_fault",
@@ -86,8 +86,8 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     return count
 
 
-def check_number(name: str, value: Any, *, least: float | None = 0.0, above: bool = False) -> Scalar:
-    """`value`, if it is one finite real number: a Python or numpy number, or an array without axes. A tracer passes.
+def check_number(name: str, value: Any, *, least: float | None = 0.0, above: bool = False) -> None:
+    """Refuse what is not one finite real number: a Python or numpy number, or an array without axes. A tracer passes.
 
     Args:
         name: the argument's name.
@@ -100,21 +100,25 @@ def check_number(name: str, value: Any, *, least: float | None = 0.0, above: boo
         ValueError: if it has axes, is not finite or is out of range.
     """
     if is_traced(value):
-        return value
+        return
     if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array) or isinstance(value, bool):
         raise TypeError(f"{name} is {describe(value)}; give one real number")
     if np.ndim(value) != 0:
         raise ValueError(f"{name} is {describe(value)}; give one number, not an array")
     if isinstance(value, jax.Array) and value.is_deleted():
         raise ValueError(f"{name} is a deleted array (donated to a jitted function, or freed); make it again")
-    if not (jnp.issubdtype(np.asarray(value).dtype, np.floating) or jnp.issubdtype(np.asarray(value).dtype, np.integer)):
+    if not (
+        jnp.issubdtype(np.asarray(value).dtype, np.floating) or jnp.issubdtype(np.asarray(value).dtype, np.integer)
+    ):
         raise TypeError(f"{name} is {describe(value)}; give one real number")
     number = float(value)
     if np.isfinite(number) and (least is None or number > least or (number == least and not above)):
-        return value
+        return
     kinds = {None: "", 0.0: "positive " if above else "non-negative "}
     kind = kinds.get(least)
-    allowed = f"a finite {kind}number" if kind is not None else f"a finite number {'above' if above else 'from'} {least:g}"
+    allowed = (
+        f"a finite {kind}number" if kind is not None else f"a finite number {'above' if above else 'from'} {least:g}"
+    )
     raise ValueError(f"{name} = {value}; it must be {allowed}")
 
 
@@ -168,9 +172,11 @@ def array_fault(leaf: Any) -> str | None:
 def _dtype_fault(dtype: np.dtype) -> str | None:
     if jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool):
         return None
-    if dtype == object:
-        return "has dtype object (rows of unequal length, or text); pad the rows to one length, or encode them as numbers"
-    if dtype.kind in "USTO":
+    if dtype.kind == "O":
+        return (
+            "has dtype object (rows of unequal length, or text); pad the rows to one length, or encode them as numbers"
+        )
+    if dtype.kind in "UST":
         return "holds text; encode it as integers (tokens) first"
     return f"has dtype {_shortened(str(dtype))}; give numbers, one array for each field"
 
@@ -186,5 +192,7 @@ def _remedy(leaf: Any) -> str:
     if hasattr(leaf, "__array__"):
         return "give an array, np.asarray of it"
     if hasattr(leaf, "__next__") or hasattr(leaf, "__iter__"):
-        return "give every example at once, in arrays with a leading example axis (join its batches with np.concatenate)"
+        return (
+            "give every example at once, in arrays with a leading example axis (join its batches with np.concatenate)"
+        )
     return "give a numpy or JAX array"

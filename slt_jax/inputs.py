@@ -1,6 +1,7 @@
 """What other people bring as parameters and as data: refused in one sentence where sampling it would fail, or mean nothing.
 
-Only types, shapes and placement are looked at, never the numbers, so the checks cost the same for every size of data.
+Only types, shapes and placement are looked at, so the checks cost the same for every size of data; `check_tokens` alone
+reads the numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slt_jax.arguments import check_array, comes_from, describe, is_traced
 from slt_jax.trees import leading_axis, leaf_name, num_parameters, path_string
 from slt_jax.typing import Batch, Params
 
-__all__ = ["check_data", "check_one_place", "check_params"]
+__all__ = ["check_data", "check_one_place", "check_params", "check_tokens"]
 
 STATISTICS = ("batch_stats", "cache", "intermediates", "losses", "perturbations")
 """Collections that flax linen keeps beside `params`, none of which is trained."""
@@ -111,7 +113,9 @@ def check_data(data: Batch) -> int:
     n = leading_axis(data)
     # [x, y] is data; a list longer than its arrays can only be a list of examples, whose features would be counted.
     if isinstance(data, list) and len(data) > max(n, 8):
-        raise ValueError(f"data is a list of {len(data)} arrays of length {n}, which reads as n = {n} examples; {advice}")
+        raise ValueError(
+            f"data is a list of {len(data)} arrays of length {n}, which reads as n = {n} examples; {advice}"
+        )
     return n
 
 
@@ -148,3 +152,34 @@ def check_one_place(trees: Mapping[str, Any]) -> None:
 def _listed(devices: frozenset) -> str:
     names = sorted(str(device) for device in devices)
     return names[0] if len(names) == 1 else f"{len(names)} devices ({names[0]}, ...)"
+
+
+def check_tokens(tokens: Any, vocab_size: int, *, padding: bool = False) -> None:
+    """Refuse tokens that are not in the vocabulary, where their numbers are known (outside `jit`).
+
+    Args:
+        tokens: integers of any shape, the last axis the position.
+        vocab_size: tokens are 0 to `vocab_size - 1`.
+        padding: whether negative numbers after the last token of a sequence stand for nothing.
+
+    Raises:
+        TypeError: if they are not integers.
+        ValueError: if one is outside the vocabulary, or padding comes before a token; the message says which, and where.
+    """
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"tokens have dtype {tokens.dtype}; they must be integers from 0 to {vocab_size - 1}")
+    if is_traced(tokens) or not tokens.size:
+        return
+    known = np.asarray(tokens)
+    lowest = int(known.min())
+    if int(known.max()) >= vocab_size or (lowest < 0 and not padding):
+        place = tuple(np.argwhere((known >= vocab_size) | ((known < 0) & (not padding)))[0].tolist())
+        allowed = " (negative ones are padding)" if padding else ""
+        raise ValueError(
+            f"tokens holds {known[place]} at {list(place)}; the vocabulary has {vocab_size} tokens, 0 to {vocab_size - 1}{allowed}"
+        )
+    if lowest < 0 and (early := (known[..., :-1] < 0) & (known[..., 1:] >= 0)).any():
+        raise ValueError(
+            f"tokens holds padding (a negative number) before a token, at {np.argwhere(early)[0].tolist()}; put padding after "
+            "the last token of a sequence"
+        )

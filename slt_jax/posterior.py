@@ -191,7 +191,9 @@ def check_posterior(posterior: LocalPosterior) -> None:
         check_array(leaf_name("the restricted posterior's whole", path), leaf)
     check_one_place({"center": posterior.center, "center's fixed": posterior.whole, "data": posterior.data})
     if posterior.center_losses is not None and jnp.shape(posterior.center_losses) != (n,):
-        raise ValueError(f"center_losses has shape {jnp.shape(posterior.center_losses)}; it must be one loss per example, ({n},)")
+        raise ValueError(
+            f"center_losses has shape {jnp.shape(posterior.center_losses)}; it must be one loss per example, ({n},)"
+        )
     _check_losses(posterior, n)
 
 
@@ -241,7 +243,7 @@ def _check_losses(posterior: LocalPosterior, n: int) -> None:
             f"loss_fn returned {_returned(losses)} for a batch of {count} examples; it must return one loss per example, "
             f"shape ({count},), {_remedy(losses, count)}"
         )
-    if not jnp.issubdtype(dtype, jnp.floating):
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"loss_fn returned losses of dtype {dtype}; they must be floating-point numbers")
 
 

@@ -122,7 +122,9 @@ def by_path(*patterns: str) -> Restriction:
     """
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise TypeError(f"a pattern of by_path is {describe(pattern)}; give strings, by_path('block_0/*', 'head/*')")
+            raise TypeError(
+                f"a pattern of by_path is {describe(pattern)}; give strings, by_path('block_0/*', 'head/*')"
+            )
     selection = _TakeLeaves(tuple(patterns))
     return Restriction(Partial(selection), Partial(_PutLeaves(selection)))
 
@@ -149,7 +151,9 @@ def by_slice(axes: Mapping[str, int], index: int | Array) -> Restriction:
         raise TypeError(f"index of by_slice is {describe(index)}; give a whole number, or an integer array for a stack")
     index = jnp.asarray(index)
     if not jnp.issubdtype(index.dtype, jnp.integer):
-        raise TypeError(f"index of by_slice has dtype {index.dtype}; give a whole number, or an integer array for a stack")
+        raise TypeError(
+            f"index of by_slice has dtype {index.dtype}; give a whole number, or an integer array for a stack"
+        )
     selection = _TakeLeaves(tuple(axes), tuple(int(axis) for axis in axes.values()))
     return Restriction(Partial(selection, index), Partial(_PutLeaves(selection), index))
 
@@ -178,12 +182,16 @@ def check_part(restriction: Restriction, tree: Params, part: Params) -> None:
     """
     if not jax.tree.leaves(part):
         raise ValueError("restriction takes no parameters; it must select at least one array of the center")
-    if isinstance(restriction.put.func, _PutLeaves):
+    if isinstance(getattr(restriction.put, "func", None), _PutLeaves):
         return
-    again = jax.eval_shape(restriction.put, tree, part)
-    same = jax.tree.structure(again) == jax.tree.structure(tree)
-    if not same or any(a.shape != jnp.shape(b) for a, b in zip(*map(jax.tree.leaves, (again, tree)), strict=True)):
-        raise ValueError("restriction does not put back what it took; put(tree, take(tree)) must have the shapes of tree")
+    if _shapes(jax.eval_shape(restriction.put, tree, part)) != _shapes(tree):
+        raise ValueError(
+            "restriction does not put back what it took; put(tree, take(tree)) must have the shapes of tree"
+        )
+
+
+def _shapes(tree: Params) -> list[tuple[str, tuple[int, ...]]]:
+    return [(path_string(path), jnp.shape(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def check_stack(restrictions: Any, center: Params) -> int:
@@ -203,9 +211,10 @@ def check_stack(restrictions: Any, center: Params) -> int:
     counts = {len(leaf) for leaf in leaves}
     if counts == {0} or len(counts) > 1:
         raise ValueError(f"restrictions hold stacks of lengths {sorted(counts)}; give one length, at least 1")
-    if isinstance(pair.take.func, _TakeLeaves):
+    take: Any = pair.take
+    if isinstance(take.func, _TakeLeaves):
         arrays = {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(center)}
-        for path, axis in pair.take.func.axis_of(center).items():
+        for path, axis in take.func.axis_of(center).items():
             if axis is not None:
-                _check_in_range(path, arrays[path], axis, pair.take.args[0])
+                _check_in_range(path, arrays[path], axis, take.args[0])
     return counts.pop()
