@@ -5,7 +5,6 @@ say what was given, and what to give instead. Nothing here looks at the numbers 
 """
 
 import operator
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,14 +36,18 @@ def describe(value: Any) -> str:
         return f"the string {_shortened(repr(value))}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, np.generic):
+        return _shortened(repr(value))
+    if isinstance(value, jax.Array | np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+    if callable(value) and isinstance(
+        getattr(value, "__name__", None), str
+    ):  # jitted and cached functions have one too
         return f"the function {_shortened(value.__name__)}"
     kind = type(value)
     package = kind.__module__.split(".")[0]
     name = kind.__name__ if package in ("builtins", "__main__", "types") else f"{package} {kind.__name__}"
-    return f"{'an' if name[0] in 'aeio' else 'a'} {_shortened(name)}"
+    return f"{'an' if name[0] in 'aeiox' else 'a'} {_shortened(name)}"
 
 
 def _shortened(text: str) -> str:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_jax.arguments import check_array, comes_from, describe, is_traced
-from slt_jax.trees import leading_axis, leaf_name, num_parameters, path_string
+from slt_jax.trees import is_iterator, leading_axis, leaf_name, leaves_with_path, num_parameters
 from slt_jax.typing import Batch, Params
 
 __all__ = ["check_data", "check_one_place", "check_params", "check_tokens"]
@@ -29,9 +29,9 @@ def check_params(params: Params, name: str = "center") -> None:
         ValueError: if there is no parameter, a leaf is not floating-point or is deleted, or the tree holds running statistics.
     """
     _check_statistics(params, name)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for path, leaf in leaves_with_path(params):
         where = leaf_name(name, path)
-        if not isinstance(leaf, jax.Array | bool | int | float | complex) and not hasattr(leaf, "dtype"):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
             raise TypeError(f"{where} is {describe(leaf)}; {_remedy(params, leaf)}")
         check_array(where, leaf)
         _check_floating(where, leaf)
@@ -79,7 +79,7 @@ def _nodes(tree: Any) -> list[Any]:
 
     def visit(node: Any) -> bool:
         seen.append(node)
-        return False
+        return is_iterator(node)
 
     jax.tree.leaves(tree, is_leaf=visit)
     return seen
@@ -127,20 +127,20 @@ def _alike(items: Sequence[Any]) -> bool:
     return len(structures) == 1 and not jax.tree_util.treedef_is_leaf(structures.pop())
 
 
-def check_one_place(trees: Mapping[str, Any]) -> None:
+def check_one_place(*trees: tuple[str, Any]) -> None:
     """Refuse arrays that were put on different devices: a program runs in one place.
 
     Args:
-        trees: how messages call a tree -> the tree. Arrays that were not put anywhere go where the others are.
+        trees: how messages call a tree, and the tree. Arrays that were not put anywhere go where the others are.
 
     Raises:
         ValueError: if two arrays lie on different devices, naming both.
     """
     places: dict[frozenset, str] = {}
-    for name, tree in trees.items():
+    for name, tree in trees:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if isinstance(leaf, jax.Array) and not is_traced(leaf) and leaf.committed:
-                places.setdefault(frozenset(leaf.sharding.device_set), f"{name} leaf '{path_string(path)}'")
+                places.setdefault(frozenset(leaf.sharding.device_set), leaf_name(name, path))
     if len(places) > 1:
         (here, one), (there, other) = list(places.items())[:2]
         raise ValueError(

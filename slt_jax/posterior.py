@@ -188,8 +188,8 @@ def check_posterior(posterior: LocalPosterior) -> None:
     n = check_data(posterior.data)
     check_params(posterior.center)
     for path, leaf in jax.tree_util.tree_leaves_with_path(posterior.whole):
-        check_array(leaf_name("the restricted posterior's whole", path), leaf)
-    check_one_place({"center": posterior.center, "center's fixed": posterior.whole, "data": posterior.data})
+        check_array(leaf_name("center (whole)", path), leaf)
+    check_one_place(("center", posterior.center), ("center", posterior.whole), ("data", posterior.data))
     if posterior.center_losses is not None and jnp.shape(posterior.center_losses) != (n,):
         raise ValueError(
             f"center_losses has shape {jnp.shape(posterior.center_losses)}; it must be one loss per example, ({n},)"

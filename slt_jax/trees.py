@@ -1,6 +1,8 @@
 """Pytree algebra that the rest of the library shares: sizes, paths and leading axes."""
 
+from collections.abc import Iterator, ValuesView
 from fnmatch import fnmatchcase
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,10 @@ from slt_jax.arguments import check_array
 from slt_jax.typing import Array, Batch, Params
 
 __all__ = [
+    "is_iterator",
     "leading_axis",
     "leaf_name",
+    "leaves_with_path",
     "matching_paths",
     "num_parameters",
     "path_string",
@@ -39,6 +43,16 @@ def leaf_name(tree: str, path: tuple) -> str:
     return f"{tree} leaf '{path_string(path)}'" if path else tree
 
 
+def leaves_with_path(tree: Any) -> list[tuple[tuple, Any]]:
+    """The leaves of a tree that somebody brings; an iterator is one too, which JAX itself will soon refuse in its own words."""
+    return jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_iterator)
+
+
+def is_iterator(node: Any) -> bool:
+    """Whether `node` gives its items one after another, and has no others."""
+    return isinstance(node, Iterator | ValuesView)
+
+
 def matching_paths(tree: Params, patterns: tuple[str, ...]) -> list[str]:
     """Paths of the leaves that match any of the glob `patterns`, in tree order; `*` also crosses `/`."""
     paths = [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
@@ -52,7 +66,7 @@ def leading_axis(batch: Batch) -> int:
         TypeError: if a leaf is not an array of numbers: an iterator, a data frame, text.
         ValueError: if there is no leaf, a leaf is deleted or a scalar, leaves disagree, or n is 0.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    leaves = leaves_with_path(batch)
     if not leaves:
         raise ValueError("data has no arrays; give a pytree whose leaves share their leading axis")
     first: dict[int, str] = {}  # length -> the first leaf that has it
@@ -76,4 +90,4 @@ def leading_axis(batch: Batch) -> int:
 
 def take_examples(batch: Batch, indices: Array) -> Batch:
     """The examples at `indices` of every leaf."""
-    return jax.tree.map(lambda leaf: leaf[indices], batch)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], batch)  # numpy cannot be indexed by traced indices

@@ -12,6 +12,7 @@ from slt_jax.arguments import check_array, check_count, check_number, comes_from
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.sampling.samples import ChainSettings
+from slt_jax.trees import leaves_with_path
 
 __all__ = ["check_kernel", "check_metric", "check_on_host", "check_options", "check_settings"]
 
@@ -31,7 +32,7 @@ def check_on_host(caller: str, *trees: Any) -> None:
             f"{caller} cannot run under jax.disable_jit: its chains are compiled loops; to look inside loss_fn, call it on a "
             "batch, or step a kernel by hand"
         )
-    if any(map(is_traced, jax.tree.leaves(trees))) or is_traced(jnp.zeros(())):
+    if any(is_traced(leaf) for _, leaf in leaves_with_path(trees)) or is_traced(jnp.zeros(())):
         raise TypeError(
             f"{caller} runs on the host, not under jit, vmap or grad: it saves, counts and shows progress; inside a transformation "
             "call init_chain and run, which are pure"
