@@ -32,7 +32,7 @@ def transformer_posterior() -> LocalPosterior:
     network = RegressionTransformer()
     data = {"x": jax.random.normal(keys[0], (N, 8, 4)), "y": jax.random.normal(keys[1], (N, 8))}
     params = network.init(keys[2], tokens(data))["params"]
-    return LocalPosterior(squared_error_loss(network), data, params, nbeta=50.0, localization=1.0, microbatch=64)
+    return LocalPosterior(squared_error_loss(network), data, params, nbeta=50.0, localization=1.0, chunk_size=64)
 
 
 def random_metric(dim: int, rank: int) -> Metric:

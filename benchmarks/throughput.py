@@ -11,8 +11,8 @@ spin while they wait for each other). The columns:
 
     slt_jax     `sample` with its defaults (paired baseline, gradient norm): what D more steps add to a call, so that
                 compilation and the once-per-call passes (baseline, first gradients, acceptance) do not count. The
-                transformer's posterior has `microbatch=64`; `--microbatch 0` takes every gradient in one pass
-    bare        `value_and_grad` of the same loss on minibatches of the same size, same microbatches, same layout of
+                transformer's posterior has `chunk_size=64`; `--chunk-size 0` takes every gradient in one pass
+    bare        `value_and_grad` of the same loss on minibatches of the same size, same chunks, same layout of
                 chains over cores, in a compiled loop that does nothing else; a minibatch is a contiguous slice
     devinterp   `devinterp.slt.sampler.sample` with SGLD and an LLC callback, its defaults otherwise
     canonical   `canonical_interp.slt.LLCEstimator`, chains under vmap and torch.compile; median step, compilation left out
@@ -83,7 +83,7 @@ def linear_losses(params: dict, batch: dict) -> jax.Array:
     return jnp.sum((batch["x"] @ params["first"] @ params["second"] - batch["y"]) ** 2, axis=-1)
 
 
-def problem(model: str, microbatch: int | None = None) -> LocalPosterior:
+def problem(model: str, chunk_size: int | None = None) -> LocalPosterior:
     """The posterior of a row; random data of the right shapes, since values do not change the time."""
     keys = jax.random.split(jax.random.key(0), 4)
     if model == "linear":  # 16 → 32 → 16: 1,024 parameters
@@ -97,7 +97,7 @@ def problem(model: str, microbatch: int | None = None) -> LocalPosterior:
     data = {"x": jax.random.normal(keys[2], (N, 8, 4)), "y": jax.random.normal(keys[3], (N, 8))}
     params = network.init(keys[0], tokens(data))["params"]
     loss_fn = squared_error_loss(network)
-    return LocalPosterior(loss_fn, data, params, NBETA, LOCALIZATION, microbatch=microbatch)
+    return LocalPosterior(loss_fn, data, params, NBETA, LOCALIZATION, chunk_size=chunk_size)
 
 
 def seconds(run: Callable[[], Any], clock: str = "wall") -> float:
@@ -182,9 +182,9 @@ class Peer:
         self.process.wait()
 
 
-def measure(row: Row, peers: list[Peer], rounds: int, clock: str, microbatch: int | None) -> dict[str, Any]:
+def measure(row: Row, peers: list[Peer], rounds: int, clock: str, chunk_size: int | None) -> dict[str, Any]:
     """All columns of a row, in turn, `rounds` times."""
-    posterior = problem(row.model, microbatch)
+    posterior = problem(row.model, chunk_size)
     sampler_time(posterior, row, clock)
     bare_time(posterior, row, clock)  # compile both before the clock counts
     columns: dict[str, list[float]] = {"slt_jax": [], "bare": [], "once": []} | {peer.name: [] for peer in peers}
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--peers", nargs="*", choices=["devinterp", "canonical"], default=["devinterp", "canonical"])
-    parser.add_argument("--microbatch", type=int, default=64, help="of the transformer's posterior; 0: one pass")
+    parser.add_argument("--chunk-size", type=int, default=64, help="of the transformer's posterior; 0: one pass")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--json", type=Path, help="write the numbers of every round to this file")
     options = parser.parse_args()
@@ -259,7 +259,7 @@ def main() -> None:
         "load at start": os.getloadavg()[0],
     }  # fmt: skip
     results = [
-        measure(row, peers, options.rounds, options.clock, options.microbatch or None)
+        measure(row, peers, options.rounds, options.clock, options.chunk_size or None)
         for row in ROWS
         if row.name in options.rows
     ]

@@ -7,17 +7,18 @@ first runs on the second.
 """
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
+from slt_jax.arguments import check_array, check_count, check_number, describe
+from slt_jax.inputs import check_data, check_one_place, check_params
 from slt_jax.linalg import mean_over_examples
-from slt_jax.trees import leading_axis, matching_paths, path_string, take_examples
+from slt_jax.restrictions import Restriction, by_path, by_slice, check_part, check_restriction
+from slt_jax.trees import leading_axis, leaf_name, take_examples
 from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey, Scalar
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Restriction",
     "by_path",
     "by_slice",
+    "check_loss_fn",
     "check_posterior",
+    "check_scalars",
     "default_nbeta",
     "draw_indices",
     "example_losses",
@@ -34,41 +37,35 @@ __all__ = [
     "restrict",
 ]
 
+TRACED_EXAMPLES = 13  # examples of the abstract batch on which the shape of the losses is checked
+
 
 def default_nbeta(n: int) -> float:
     """The inverse temperature nβ = n / log n of WBIC (Watanabe 2013), for `n` ≥ 2 examples.
 
     Raises:
+        TypeError: if `n` is not a whole number.
         ValueError: if `n` is below 2, where log n is not positive.
     """
-    if n < 2:
+    if check_count("n", n, least=0) < 2:
         raise ValueError(f"n = {n} examples; the default nbeta = n / log n needs n >= 2")
     return n / math.log(n)
-
-
-class Restriction(NamedTuple):
-    """Which part of the weights is sampled: a pair of pure functions.
-
-    Both are `jax.tree_util.Partial`s, hence pytrees: what they hold (a head's index) is traced, so a stack of
-    restrictions is a `vmap` axis. Any function of the right type is accepted by `restrict`.
-
-    Attributes:
-        take: `tree -> part`.
-        put: `(tree, part) -> tree`, with `put(tree, take(tree)) == tree`.
-    """
-
-    take: Callable[[Params], Params]
-    put: Callable[[Params, Params], Params]
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["data", "center", "nbeta", "localization", "restriction", "whole", "center_losses"],
-    meta_fields=["loss_fn", "microbatch"],
+    meta_fields=["loss_fn", "chunk_size"],
 )
 @dataclass(frozen=True)
 class LocalPosterior:
     """p(w) ∝ exp( -nβ L_n(w) - γ/2 |w - w*|² ).
+
+    Every leaf of `center` is a parameter of its own, also where two leaves are one array: weights that are tied in the model
+    would come apart, and be counted twice. Keep one leaf, and tie in `loss_fn`:
+
+        def loss_fn(params, batch):
+            return model_losses({**params, "unembedding": params["embedding"].T}, batch)
 
     Attributes:
         loss_fn: `(params, batch) -> losses`, one loss per example, shape `(batch,)`. Static.
@@ -80,7 +77,7 @@ class LocalPosterior:
         whole: the full parameter at w* when a restriction is set.
         center_losses: the n losses at w*, shape `(n,)`, if they have been computed; a paired baseline then gathers
             instead of making a second forward pass.
-        microbatch: examples per pass when a gradient is taken, its parts then added up; `None`: all at once. On a CPU a
+        chunk_size: examples per pass when a gradient is taken, its parts then added up; `None`: all at once. On a CPU a
             pass whose activations stay in cache is faster: 1.5 times at batch 1,024 of the regression transformer
             (docs/speed.md). Also what bounds memory at large batches. Static.
     """
@@ -93,7 +90,7 @@ class LocalPosterior:
     restriction: Restriction | None = None
     whole: Params | None = None
     center_losses: Array | None = None
-    microbatch: int | None = None
+    chunk_size: int | None = None
 
     @property
     def n(self) -> int:
@@ -129,7 +126,7 @@ def minibatch_excess_and_gradient(
     """`minibatch_loss`, its mean excess over the loss at w* on the same examples, and its gradient in `params`.
 
     The excess is subtracted example by example, before any mean: a large constant in the losses costs no digits. Losses at
-    w* are gathered if `center_losses` is known, computed otherwise. One `posterior.microbatch` after another.
+    w* are gathered if `center_losses` is known, computed otherwise. One `posterior.chunk_size` after another.
     """
     batch = posterior.data if indices is None else take_examples(posterior.data, indices)
     known = posterior.center_losses
@@ -146,7 +143,7 @@ def minibatch_excess_and_gradient(
         at_center = posterior.losses(posterior.center, examples) if at_center is None else at_center
         return loss, jnp.mean(losses - at_center), gradient
 
-    return mean_over_examples(on_part, (batch, baseline), posterior.microbatch)
+    return mean_over_examples(on_part, (batch, baseline), posterior.chunk_size)
 
 
 def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 4096) -> Array:
@@ -171,118 +168,111 @@ def restrict(posterior: LocalPosterior, restriction: Restriction) -> LocalPoster
     No noise, no state and no gradient exists for the rest.
 
     Raises:
-        ValueError: if `posterior` is restricted already, or the restriction takes nothing.
+        TypeError: if `posterior` or `restriction` is none.
+        ValueError: if `posterior` is restricted already, the restriction takes nothing, or does not put back what it took.
     """
+    check_scalars(posterior)
     if posterior.restriction is not None:
         raise ValueError("posterior is restricted already; restrict the unrestricted one with a single Restriction")
-    take, put = (fn if isinstance(fn, Partial) else Partial(fn) for fn in restriction)
-    part = take(posterior.center)
-    if not jax.tree.leaves(part):
-        raise ValueError("restriction takes no parameters; it must select at least one array of the center")
-    return replace(posterior, center=part, restriction=Restriction(take, put), whole=posterior.center)
-
-
-@dataclass(frozen=True)
-class _TakeLeaves:
-    """Leaves at glob patterns, or a slice of an axis of each, as `{path: leaf}`. Hashable: equal settings compile once."""
-
-    patterns: tuple[str, ...]
-    axes: tuple[int, ...] | None = None
-
-    def axis_of(self, tree: Params) -> dict[str, int | None]:
-        selected: dict[str, int | None] = {}
-        for position, pattern in enumerate(self.patterns):
-            found = matching_paths(tree, (pattern,))
-            if not found:
-                known = ", ".join(matching_paths(tree, ("*",)))
-                raise ValueError(f"restriction pattern '{pattern}' matches no parameter; there are: {known}")
-            selected |= dict.fromkeys(found, None if self.axes is None else self.axes[position])
-        return selected
-
-    def __call__(self, *args: Any) -> dict[str, Array]:
-        *index, tree = args  # Partial puts what it holds first
-        axes = self.axis_of(tree)
-        leaves = {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        return {path: _slice(leaves[path], axis, *index) for path, axis in axes.items()}
-
-
-@dataclass(frozen=True)
-class _PutLeaves:
-    """The inverse of `_TakeLeaves`."""
-
-    selection: _TakeLeaves
-
-    def __call__(self, *args: Any) -> Params:
-        *index, tree, part = args
-        axes = self.selection.axis_of(tree)
-
-        def put(path: tuple, leaf: Array) -> Array:
-            name = path_string(path)
-            if name not in part:
-                return leaf
-            if axes[name] is None:
-                return part[name]
-            return jax.lax.dynamic_update_index_in_dim(leaf, part[name], index[0], axes[name])
-
-        return jax.tree_util.tree_map_with_path(put, tree)
-
-
-def _slice(leaf: Array, axis: int | None, index: Array | None = None) -> Array:
-    if axis is None or index is None:
-        return leaf
-    # An index inside a compiled program clamps silently, so a concrete one is checked while it can be.
-    if not isinstance(index, jax.core.Tracer) and jnp.ndim(index) == 0 and not 0 <= int(index) < leaf.shape[axis]:
-        raise ValueError(f"restriction index {int(index)} is outside 0..{leaf.shape[axis] - 1} (axis {axis})")
-    return jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
-
-
-def by_path(*patterns: str) -> Restriction:
-    """The leaves whose path matches a glob pattern, such as `by_path("block_0/mlp/*")`."""
-    selection = _TakeLeaves(tuple(patterns))
-    return Restriction(Partial(selection), Partial(_PutLeaves(selection)))
-
-
-def by_slice(axes: Mapping[str, int], index: int | Array) -> Restriction:
-    """One index of an axis of several leaves: an attention head is one index of the head axis of its matrices.
-
-    Args:
-        axes: glob pattern -> the axis that is sliced in the leaves it matches.
-        index: position along those axes. Traced: an array of shape `(heads,)` makes a stack of restrictions for `vmap`.
-    """
-    selection = _TakeLeaves(tuple(axes), tuple(axes.values()))
-    index = jnp.asarray(index)
-    return Restriction(Partial(selection, index), Partial(_PutLeaves(selection), index))
+    restriction = check_restriction(restriction)
+    part = restriction.take(posterior.center)
+    check_part(restriction, posterior.center, part)
+    return replace(posterior, center=part, restriction=restriction, whole=posterior.center)
 
 
 def check_posterior(posterior: LocalPosterior) -> None:
-    """Refuse what would fail obscurely later, with one sentence saying what was given.
+    """Refuse what would fail obscurely later, or give a number of nothing, with one sentence saying what was given.
+
+    Only types, shapes and devices are looked at, and `loss_fn` is traced once on abstract examples.
 
     Raises:
-        ValueError: if data leaves disagree on their leading axis, the center has leaves that are not floating-point,
-            nbeta or microbatch is not positive, localization is negative, or `loss_fn` does not return one loss per example.
+        TypeError: if `posterior` is none, `loss_fn` is not a function that JAX can trace and hash, or a leaf of data or
+            center is not an array.
+        ValueError: if data leaves disagree on their leading axis, the center has leaves that are not floating-point or are
+            not trained, arrays are deleted or on different devices, nbeta or chunk_size is not positive, localization is
+            negative, or `loss_fn` does not return one floating-point loss per example.
     """
-    n = posterior.n
-    for path, leaf in jax.tree_util.tree_leaves_with_path(posterior.center):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            dtype = jnp.result_type(leaf)
-            raise ValueError(f"center leaf '{path_string(path)}' has dtype {dtype}; parameters must be floating-point")
-    if posterior.microbatch is not None and posterior.microbatch < 1:
-        raise ValueError(f"microbatch = {posterior.microbatch}; it must be at least 1, or None for one pass")
-    _check_scalar("nbeta", posterior.nbeta, positive=True)
-    _check_scalar("localization", posterior.localization, positive=False)
-    batch = jax.tree.map(lambda leaf: leaf[: min(n, 3)], posterior.data)
-    losses = jax.eval_shape(posterior.losses, posterior.center, batch)
-    shape = getattr(losses, "shape", None)
-    if shape != (min(n, 3),):
-        given = f"shape {shape}" if shape is not None else f"a {type(losses).__name__}"
+    check_scalars(posterior)
+    check_loss_fn(posterior.loss_fn)
+    n = check_data(posterior.data)
+    check_params(posterior.center)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(posterior.whole):
+        check_array(leaf_name("center (whole)", path), leaf)
+    check_one_place(("center", posterior.center), ("center", posterior.whole), ("data", posterior.data))
+    if posterior.center_losses is not None and jnp.shape(posterior.center_losses) != (n,):
         raise ValueError(
-            f"loss_fn returned {given} for a batch of {min(n, 3)} examples; it must return one loss per example, "
-            f"shape ({min(n, 3)},), and leave the mean to the library"
+            f"center_losses has shape {jnp.shape(posterior.center_losses)}; it must be one loss per example, ({n},)"
         )
+    _check_losses(posterior, n)
 
 
-def _check_scalar(name: str, value: Scalar, *, positive: bool) -> None:
-    if isinstance(value, jax.core.Tracer):
-        return
-    if jnp.ndim(value) != 0 or not jnp.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} = {value}; it must be a finite {'positive' if positive else 'non-negative'} number")
+def check_scalars(posterior: LocalPosterior) -> None:
+    """The part of `check_posterior` that concerns nbeta, localization and chunk_size."""
+    if not isinstance(posterior, LocalPosterior):
+        raise TypeError(
+            f"posterior is {describe(posterior)}; give LocalPosterior(loss_fn, data, center, nbeta, localization)"
+        )
+    if posterior.chunk_size is not None:
+        check_count("chunk_size", posterior.chunk_size)
+    check_number("nbeta", posterior.nbeta, above=True)
+    check_number("localization", posterior.localization)
+
+
+def check_loss_fn(loss_fn: LossFn) -> None:
+    """Refuse a `loss_fn` that is not a function, or that a compiled program cannot be found again by.
+
+    Raises:
+        TypeError: if it cannot be called or hashed.
+    """
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn is {describe(loss_fn)}; give a function (params, batch) -> losses")
+    try:
+        hash(loss_fn)
+    except TypeError:
+        raise TypeError(
+            f"loss_fn is {describe(loss_fn)} that cannot be hashed, and so would compile at every call; give a function, or a "
+            "frozen dataclass without arrays"
+        ) from None
+
+
+def _check_losses(posterior: LocalPosterior, n: int) -> None:
+    # An unusual size, so that an array of some other meaning is not taken for one loss per example.
+    count = min(n, TRACED_EXAMPLES)
+    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), _dtype(leaf)), posterior.data)
+    try:
+        losses = jax.eval_shape(posterior.losses, posterior.center, batch)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            f"loss_fn needs numbers while JAX traces it ({type(error).__name__}); write it with jax.numpy, without "
+            "numpy, float(), or `if` on the values of an array"
+        ) from error
+    shape, dtype = getattr(losses, "shape", None), getattr(losses, "dtype", None)
+    if shape != (count,):
+        raise ValueError(
+            f"loss_fn returned {_returned(losses)} for a batch of {count} examples; it must return one loss per example, "
+            f"shape ({count},), {_remedy(losses, count)}"
+        )
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"loss_fn returned losses of dtype {dtype}; they must be floating-point numbers")
+
+
+def _dtype(leaf: Array) -> Any:
+    return leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)  # numpy's float64 becomes JAX's float
+
+
+def _returned(losses: Any) -> str:
+    if losses is None:
+        return "nothing (None)"
+    shape = getattr(losses, "shape", None)
+    return f"a {type(losses).__name__}" if shape is None else f"shape {shape}"
+
+
+def _remedy(losses: Any, count: int) -> str:
+    shape = getattr(losses, "shape", None)
+    if isinstance(losses, tuple | list | dict):
+        return "and nothing beside it"
+    if shape == (count, 1):
+        return "so drop the last axis with losses[:, 0]"
+    if shape is not None and len(shape) > 1 and shape[0] == count:
+        return "so average over the other axes"
+    return "and leave the mean to the library"

@@ -14,7 +14,7 @@ LIBRARY = ROOT / "slt_jax"
 
 # Rows from top to bottom; a module imports only from its own or higher rows.
 ROWS = [
-    {"typing", "trees", "progress"},
+    {"typing", "arguments", "trees", "inputs", "restrictions", "progress"},
     {"linalg", "theory"},
     {"models", "data"},
     {"posterior"},
@@ -29,7 +29,7 @@ FILES = sorted(path for path in LIBRARY.rglob("*.py") if path != LIBRARY / "__in
 
 
 def home(module: str) -> str:
-    """The part of the house a dotted module belongs to: "slt_jax.sampling.kernels" lives in "sampling"."""
+    """The part of the house a dotted module belongs to: "slt_jax.sampling.sgld" lives in "sampling"."""
     return module.split(".")[1]
 
 

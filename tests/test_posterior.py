@@ -44,10 +44,10 @@ def test_example_losses_do_not_depend_on_the_chunks(chunk_size):
     np.testing.assert_allclose(minibatch_loss(posterior, posterior.center, None), expected.mean(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("microbatch", [1, 2, 3, 6, 100])
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6, 100])
 @pytest.mark.parametrize("indices", [None, jnp.array([4, 0, 0, 3, 6, 1])])
-def test_a_gradient_taken_in_parts_is_the_gradient(microbatch, indices):
-    whole, parts = make_posterior(), make_posterior(microbatch=microbatch)
+def test_a_gradient_taken_in_parts_is_the_gradient(chunk_size, indices):
+    whole, parts = make_posterior(), make_posterior(chunk_size=chunk_size)
     expected = jax.value_and_grad(minibatch_loss, argnums=1)(whole, whole.center, indices)
     loss, excess, gradient = minibatch_excess_and_gradient(parts, parts.center, indices)
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5), (loss, gradient), expected)
@@ -67,8 +67,8 @@ def test_a_large_constant_costs_the_excess_no_digits(known):
     np.testing.assert_allclose(excess, expected, atol=1e-3)
 
 
-def test_a_microbatch_survives_a_restriction():
-    assert restrict(make_posterior(microbatch=2), by_path("bias")).microbatch == 2
+def test_a_chunk_size_survives_a_restriction():
+    assert restrict(make_posterior(chunk_size=2), by_path("bias")).chunk_size == 2
 
 
 @pytest.mark.parametrize("restriction", [by_path("bias"), by_path("*"), by_slice({"heads/*": 1}, 2)])
@@ -114,7 +114,7 @@ def test_useless_restrictions_are_refused(restriction, message):
         ({"data": {"x": jnp.ones((3, 3)), "y": jnp.ones(4)}}, "unequal leading axes"),
         ({"data": {"x": jnp.ones((0, 3))}}, "n = 0"),
         ({"data": {}}, "no arrays"),
-        ({"microbatch": 0}, "microbatch = 0"),
+        ({"chunk_size": 0}, "chunk_size = 0"),
         ({"nbeta": 0.0}, "nbeta = 0.0"),
         ({"nbeta": float("nan")}, "nbeta = nan"),
         ({"localization": -1.0}, "localization = -1.0"),

@@ -5,6 +5,9 @@ The losses are the lines a language model crosses on its way: uniform, unigram, 
 
 import numpy as np
 
+from slt_jax.data.tokenizer import MAX_VOCAB_SIZE
+from slt_jax.inputs import check_tokens
+
 __all__ = ["bigram_table", "common_ngrams", "ngram_losses"]
 
 _DISCOUNT = 0.75
@@ -14,7 +17,11 @@ def bigram_table(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
     """Empirical P(next | current) of a stream `(tokens,)`, float32 `(vocab_size, vocab_size)`.
 
     Rows of tokens that never occur are uniform, so that every row sums to 1. Dense: 100 MB at a vocabulary of 5,000.
+
+    Raises:
+        TypeError, ValueError: if tokens are not integers, or one is outside the vocabulary.
     """
+    check_tokens(tokens, vocab_size)
     current, following = tokens[:-1].astype(np.int64), tokens[1:].astype(np.int64)
     counts = np.bincount(current * vocab_size + following, minlength=vocab_size**2)
     table = counts.reshape(vocab_size, vocab_size).astype(np.float32)
@@ -26,8 +33,10 @@ def common_ngrams(tokens: np.ndarray, n: int, count: int = 1000, *, bos: int = 0
     """The `count` most frequent n-grams of a stream, most frequent first, int32 `(<= count, n)`; none contains BOS.
 
     Raises:
-        ValueError: if n is not 1 to 4 or the stream has no n-gram without BOS.
+        TypeError: if tokens are not integers.
+        ValueError: if n is not 1 to 4, a token does not fit uint16, or the stream has no n-gram without BOS.
     """
+    check_tokens(tokens, MAX_VOCAB_SIZE)
     grams = _windows(tokens, n) if len(tokens) >= n else np.zeros((0, n), np.uint16)
     _, places, counts = np.unique(_codes(grams), return_index=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -51,8 +60,11 @@ def ngram_losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, order
         order: largest n, at most 4.
 
     Raises:
-        ValueError: if `order` is not 1 to 4.
+        TypeError: if tokens are not integers.
+        ValueError: if `order` is not 1 to 4, or a token is outside the vocabulary.
     """
+    check_tokens(train, vocab_size)
+    check_tokens(held_out, vocab_size)
     grams = _windows(held_out, order)
     probability = np.full(len(grams), 1 / vocab_size)
     losses = []

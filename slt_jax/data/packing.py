@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from slt_jax.arguments import check_count
 from slt_jax.data.text import TextSource, pieces
 from slt_jax.data.tokenizer import BOS, check_vocab_size, load_tokenizer
 from slt_jax.typing import Batch, PRNGKey
@@ -83,8 +84,8 @@ def pack(sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, h
         held_out: fraction of the pieces held out, in (0, 0.5].
 
     Raises:
-        ValueError: if the vocabulary does not fit uint16, `held_out` is out of range or a source has too
-            little text to hold some out.
+        ValueError: if the vocabulary does not fit uint16, `held_out` is out of range, a source has too
+            little text to hold some out, or the tokenizer makes a token beyond its vocabulary.
     """
     check_vocab_size(tokenizer.get_vocab_size())
     if not 0 < held_out <= 0.5:
@@ -116,17 +117,27 @@ def load_corpus(folder: Path | str) -> Corpus:
     """The corpus that `pack` left in `folder`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, `corpus.json` is damaged, or a file of tokens has another length than it says.
     """
     path = Path(folder) / "corpus.json"
     if not path.exists():
         raise ValueError(f"{folder} holds no packed corpus (no corpus.json); make one with slt_jax.data.packing.pack")
-    facts = json.loads(path.read_text())
-    ranges = {
-        split: {name: (start, stop) for name, (start, stop) in found.items()}
-        for split, found in facts["ranges"].items()
-    }
-    return Corpus(Path(folder), facts["vocab_size"], facts["bos"], ranges)
+    advice = "pack it again with slt_jax.data.packing.pack"
+    try:
+        facts = json.loads(path.read_text())
+        ranges: dict[str, dict[str, tuple[int, int]]] = {
+            split: {name: (int(start), int(stop)) for name, (start, stop) in facts["ranges"][split].items()}
+            for split in _SPLITS
+        }
+        corpus = Corpus(Path(folder), int(facts["vocab_size"]), int(facts["bos"]), ranges)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}); {advice}") from error
+    for split in _SPLITS:
+        stored = corpus.path(split).stat().st_size if corpus.path(split).exists() else 0
+        expected = 2 * max(stop for _, stop in ranges[split].values())
+        if stored != expected:
+            raise ValueError(f"{corpus.path(split)} has {stored} bytes where corpus.json says {expected}; {advice}")
+    return corpus
 
 
 def windows(tokens: np.ndarray, context: int, count: int, *, bos: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
@@ -136,8 +147,12 @@ def windows(tokens: np.ndarray, context: int, count: int, *, bos: int = 0, seed:
     data set for an LLC, or an evaluation.
 
     Raises:
+        TypeError: if the tokens are not integers or a count is not whole.
         ValueError: if the stream is shorter than one window.
     """
+    check_count("count", count)
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens have dtype {tokens.dtype}; they must be integers")
     check_context(len(tokens), context)
     body = context - 1
     aligned = np.random.default_rng(seed).permutation(len(tokens) // body)
@@ -185,9 +200,10 @@ def check_context(num_tokens: int, context: int) -> None:
     """Refuse a corpus that does not fill one sequence.
 
     Raises:
+        TypeError: if `context` is not a whole number.
         ValueError: if `context` is below 2 or there are fewer than `context - 1` tokens.
     """
-    if context < 2:
+    if check_count("context", context, least=0) < 2:
         raise ValueError(f"context = {context}; a sequence needs at least 2 tokens, BOS and one to predict")
     if num_tokens < context - 1:
         raise ValueError(
@@ -201,13 +217,19 @@ def _gather(stored: np.ndarray, starts: Array, body: int) -> np.ndarray:
 
 
 def _tokenized(source: TextSource, tokenizer: Any, every: int) -> Iterator[tuple[Split, np.ndarray]]:
-    bos = tokenizer.token_to_id(BOS)
+    bos, vocab_size = tokenizer.token_to_id(BOS), tokenizer.get_vocab_size()
     number = 0
     for group in _groups(pieces(source), _PIECES_AT_ONCE):
         for encoding in tokenizer.encode_batch(group):
             split: Split = "held_out" if number % every == every - 1 else "train"
             number += 1
-            yield split, np.asarray([bos, *encoding.ids], np.uint16)
+            ids = np.asarray([bos, *encoding.ids])
+            if ids.max() >= vocab_size:
+                raise ValueError(
+                    f"the tokenizer makes the token {ids.max()} in source '{source.name}' and says its vocabulary has "
+                    f"{vocab_size}; number its tokens from 0 without gaps"
+                )
+            yield split, ids.astype(np.uint16)
 
 
 def _groups(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -22,6 +22,8 @@ SUFFIXES = (".txt", ".md", ".rst")
 
 _OPENERS: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _READ_CHARS = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class TextSource(NamedTuple):
@@ -34,7 +36,7 @@ class TextSource(NamedTuple):
 def text_sources(*paths: Path | str) -> list[TextSource]:
     """One source per file, named by its stem; a folder stands for every text file below it, in sorted order.
 
-    Files are UTF-8, plain or compressed with gzip or xz.
+    Files are UTF-8, plain or compressed with gzip or xz; a byte-order mark at the start is not part of the text.
 
     Raises:
         ValueError: if a path does not exist, a folder holds no text file, or two files have the same stem.
@@ -70,7 +72,7 @@ def huggingface_source(
     num_documents: int | None = None,
 ) -> TextSource:
     """A Hugging Face dataset, streamed: nothing is downloaded before it is read, nothing is kept but what was
-    read.
+    read. A byte-order mark at the start of a document is not part of the text.
 
     Args:
         name: the dataset's name, `"owner/name"`.
@@ -81,7 +83,7 @@ def huggingface_source(
 
     Raises:
         ImportError: when read, if the package `datasets` is missing.
-        ValueError: when read, if the dataset has no column `field`.
+        ValueError: when read, if the dataset has no column `field`, or a row holds no text in it; rows count from 0.
     """
     return TextSource(name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents))
 
@@ -122,16 +124,19 @@ def _read_file(file: Path) -> Iterator[tuple[bool, str]]:
         with opener(file, "rb") as stream:
             while data := stream.read(_READ_CHARS):
                 waiting = len(decoder.getstate()[0])  # bytes of a character cut by the end of the last read
-                yield starts_document, decoder.decode(data)
-                starts_document, read = False, read + len(data)
+                if text := decoder.decode(data):
+                    yield starts_document, text.removeprefix(BYTE_ORDER_MARK) if starts_document else text
+                    starts_document = False
+                read += len(data)
             waiting = len(decoder.getstate()[0])
             decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         position = read - waiting + error.start
+        encoding = "utf-16" if position == 0 and error.object.startswith(UTF16_MARKS) else "latin1"
         raise ValueError(
             f"{file} is not UTF-8 (byte {byte:#04x} at position {position}); convert it, "
-            f"for example with: iconv -f latin1 -t utf-8 {file.name}"
+            f"for example with: iconv -f {encoding} -t utf-8 {file.name}"
         ) from error
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{file} cannot be decompressed ({error}); it is damaged or has the wrong ending") from error
@@ -154,7 +159,14 @@ def _read_huggingface(
             f"reading the Hugging Face dataset '{name}' needs the package 'datasets'; install it with: "
             "pip install 'slt-jax[text]'"
         ) from error
-    for row in islice(load_dataset(name, config, split=split, streaming=True), num_documents):
+    rows = islice(load_dataset(name, config, split=split, streaming=True), num_documents)
+    for number, row in enumerate(rows):
         if field not in row:
             raise ValueError(f"dataset '{name}' has no column '{field}'; its columns are {', '.join(sorted(row))}")
-        yield True, row[field]
+        text = row[field]
+        if not isinstance(text, str):
+            raise ValueError(
+                f"dataset '{name}' has {'None' if text is None else f'a {type(text).__name__}'} and no text in row {number} of "
+                f"column '{field}' (split '{split}'); leave that row out, or choose another column"
+            )
+        yield True, text.removeprefix(BYTE_ORDER_MARK)

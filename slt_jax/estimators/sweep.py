@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_jax.arguments import check_count, check_number, describe
 from slt_jax.estimators.llc import LLCEstimate, llc
-from slt_jax.posterior import LocalPosterior
+from slt_jax.posterior import LocalPosterior, check_scalars
 from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.driver import sample_chains
 from slt_jax.sampling.samples import ChainSettings, select_chains
 from slt_jax.typing import PRNGKey
@@ -83,14 +86,17 @@ def sweep(
         options: as in `sample`: `num_draws`, `num_burnin`, `thinning`, `baseline`, `metric`, `progress`, ...
 
     Raises:
-        ValueError: if an axis is empty or a value is out of range; one sentence says which.
+        TypeError: if an axis is not a list of numbers, or as `sample`.
+        ValueError: if an axis is empty or a value is out of range, or as `sample`; one sentence says which.
     """
+    check_on_host("sweep", key, posterior, step_sizes, nbetas, localizations)
+    check_scalars(posterior)
+    num_chains = check_count("num_chains", num_chains)
     axes = {
-        "step_sizes": np.asarray(step_sizes, np.float64),
-        "nbetas": np.asarray([posterior.nbeta] if nbetas is None else nbetas, np.float64),
-        "localizations": np.asarray([posterior.localization] if localizations is None else localizations, np.float64),
+        "step_sizes": _axis("step_sizes", step_sizes),
+        "nbetas": _axis("nbetas", [posterior.nbeta] if nbetas is None else nbetas),
+        "localizations": _axis("localizations", [posterior.localization] if localizations is None else localizations),
     }
-    _check_axes(axes, num_chains)
     shape = tuple(len(axis) for axis in axes.values())
     points = np.stack(np.meshgrid(*axes.values(), indexing="ij"), axis=-1).reshape(-1, 3)
     per_chain = jnp.asarray(np.repeat(points, num_chains, axis=0), jnp.float32)
@@ -103,12 +109,13 @@ def sweep(
     return Sweep(**axes, estimates=estimates.reshape(shape))
 
 
-def _check_axes(axes: dict[str, np.ndarray], num_chains: int) -> None:
-    if num_chains < 1:
-        raise ValueError(f"num_chains = {num_chains}; it must be at least 1")
-    for name, axis in axes.items():
-        if axis.ndim != 1 or axis.size == 0:
-            raise ValueError(f"{name} has shape {axis.shape}; give a list of at least one number")
-        low = "non-negative" if name == "localizations" else "positive"
-        if not np.isfinite(axis).all() or (axis < 0).any() or (low == "positive" and (axis == 0).any()):
-            raise ValueError(f"{name} = {axis.tolist()}; every value must be a finite {low} number")
+def _axis(name: str, values: Any) -> np.ndarray:
+    """`values` as an axis of the grid, `(points,)`, in float64."""
+    if not isinstance(values, list | tuple | range | np.ndarray | jax.Array):
+        raise TypeError(f"{name} is {describe(values)}; give a list of numbers")
+    shape = np.shape(values) if isinstance(values, np.ndarray | jax.Array) else (len(values),)
+    if len(shape) != 1 or shape == (0,):
+        raise ValueError(f"{name} has shape {shape}; give a list of at least one number")
+    for value in values:
+        check_number(name, value, above=name != "localizations")
+    return np.asarray(values, np.float64)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from slt_jax.inputs import check_tokens
 from slt_jax.models.layers import attention_pattern, causal_attention, layer_norm
 from slt_jax.typing import Batch, Params, PRNGKey
 
@@ -122,8 +123,13 @@ class LanguageModel(nn.Module):
         init_scale: kernels and embeddings start as N(0, init_scale² / E); biases start at 0 (as
             TransformerLens).
 
+    Negative tokens are padding; they belong after the last token of a sequence, where causal attention hides them from all
+    others. What the model says at their own places means nothing.
+
     Raises:
-        ValueError: when called, if a setting is out of range or a sequence is longer than the context.
+        TypeError: when called, if tokens are not integers.
+        ValueError: when called, if a setting is out of range, a sequence is longer than the context, or `tokens` (where its
+            numbers are known, outside `jit`) has one that is not in the vocabulary, or padding before a token.
     """
 
     vocab_size: int
@@ -138,11 +144,12 @@ class LanguageModel(nn.Module):
     @nn.compact
     def __call__(self, tokens: Int[Array, "batch context"]) -> Float[Array, "batch context vocab"]:
         self._check(tokens.shape[1])
+        check_tokens(tokens, self.vocab_size, padding=True)
         normal = nn.initializers.normal(self.init_scale / self.embed_dim**0.5)
         embedding = self.param("embedding", normal, (self.vocab_size, self.embed_dim))
         table = self.param("positions", normal, (self.context, self.embed_dim))
         positions = table[None, : tokens.shape[1]]
-        x = embedding[tokens]
+        x = embedding[jnp.maximum(tokens, 0)]
         if self.positions == "learned":
             x = x + positions
         for layer in range(self.num_layers):
@@ -179,14 +186,30 @@ def init(key: PRNGKey, model: LanguageModel) -> Params:
 
 
 def token_losses(model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]) -> Float[Array, "batch _"]:
-    """Loss of predicting each token after the first, in nats, `(batch, context - 1)`."""
+    """Loss of predicting each token after the first, in nats, `(batch, context - 1)`.
+
+    NaN where that token is padding (negative), and for all of a sequence that cannot be read: one with a token outside the
+    vocabulary, or with padding before a token.
+
+    Raises:
+        TypeError, ValueError: as `LanguageModel`.
+    """
+    return jnp.where(tokens[:, 1:] < 0, jnp.nan, _padded_losses(model, params, tokens))
+
+
+def _padded_losses(
+    model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]
+) -> Float[Array, "batch _"]:
+    """`token_losses` with 0 in place of NaN at padding."""
     logits: Array = model.apply({"params": params}, tokens)  # type: ignore[assignment]
-    return _cross_entropy(logits[:, :-1], tokens[:, 1:])
+    losses = _cross_entropy(logits[:, :-1], tokens[:, 1:])
+    unreadable = (tokens >= model.vocab_size).any(axis=1) | ((tokens[:, :-1] < 0) & (tokens[:, 1:] >= 0)).any(axis=1)
+    return losses * jnp.where(unreadable, jnp.nan, 1.0)[:, None]  # a factor, so that the gradient is NaN as well
 
 
 @jax.custom_vjp
 def _cross_entropy(logits: Float[Array, "*rows vocab"], target: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """-log softmax(logits)[target].
+    """-log softmax(logits)[target], and 0 where `target` is negative.
 
     The backward pass is softmax less one-hot, written out: the automatic one scatters into an array of the size of the
     logits, the largest of the model.
@@ -196,14 +219,15 @@ def _cross_entropy(logits: Float[Array, "*rows vocab"], target: Int[Array, "*row
 
 def _cross_entropy_forward(logits: Array, target: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     normaliser = jax.nn.logsumexp(logits, axis=-1)
-    chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-    return normaliser - chosen, (logits, target, normaliser)
+    chosen = jnp.take_along_axis(logits, jnp.maximum(target, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(target < 0, 0.0, normaliser - chosen), (logits, target, normaliser)
 
 
 def _cross_entropy_backward(saved: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array, None]:
     logits, target, normaliser = saved
     softmax = jnp.exp(logits - normaliser[..., None])
-    return (softmax - jax.nn.one_hot(target, logits.shape[-1])) * cotangent[..., None], None
+    kept = jnp.where(target < 0, 0.0, cotangent)
+    return (softmax - jax.nn.one_hot(target, logits.shape[-1])) * kept[..., None], None
 
 
 _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
@@ -216,11 +240,19 @@ class NextTokenLoss:
     model: LanguageModel
 
     def __call__(self, params: Params, batch: Batch) -> Float[Array, "batch"]:
-        return jnp.mean(token_losses(self.model, params, batch["tokens"]), axis=-1)
+        tokens = batch["tokens"]
+        losses = _padded_losses(self.model, params, tokens)
+        predicted = jnp.sum(tokens[:, 1:] >= 0, axis=-1)
+        # The factor is exactly 1 without padding, and a sequence with nothing to predict is 0 · inf: not a number.
+        return jnp.mean(losses, axis=-1) * (losses.shape[1] / predicted)
 
 
 def next_token_loss(model: LanguageModel) -> NextTokenLoss:
-    """Next-token cross-entropy in nats of `batch["tokens"]` (batch, context), the mean over each sequence."""
+    """Next-token cross-entropy in nats of `batch["tokens"]` (batch, context), the mean over each sequence.
+
+    Negative tokens are padding, after the last token of a sequence: the mean is over what is before them, and their gradient
+    is zero. A sequence that cannot be read, or has nothing to predict, has the loss NaN.
+    """
     return NextTokenLoss(model)
 
 

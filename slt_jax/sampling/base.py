@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_jax.arguments import check_count
 from slt_jax.posterior import LocalPosterior, draw_indices, minibatch_excess_and_gradient
 from slt_jax.sampling.metrics import Metric
 from slt_jax.trees import squared_norm
@@ -92,13 +93,9 @@ class Kernel(Protocol):
 
 
 def check_batch_size(batch_size: int | None) -> None:
-    """Refuse a batch size that is not a whole number of at least one example, or `None`."""
-    if batch_size is None:
-        return
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(
-            f"batch_size = {batch_size!r}; it must be a whole number, at least 1, or None for the full data"
-        )
+    """Refuse a batch size that is not a whole number of at least one example, or `None` for the full data."""
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
 
 
 def evaluate_minibatch(

@@ -4,6 +4,7 @@ It cuts a long run into chunks of one compiled program, shows progress, saves st
 the same bits, and spreads chains over devices.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +18,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, example_losses, restrict
+from slt_jax.arguments import check_count, check_key, check_number
+from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, example_losses, restrict
 from slt_jax.progress import progress_bar
+from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
+from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection, Look, check_losses, look
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
@@ -80,9 +84,10 @@ def sample(
         devices: devices over which chains are sharded; default all.
 
     Raises:
+        TypeError: if an argument is of the wrong kind, or `sample` is called under `jit`, `vmap` or `grad`.
         ValueError: on settings out of range or a posterior that cannot be sampled; one sentence says which.
     """
-    _check_counts(num_chains=num_chains, num_draws=num_draws, thinning=thinning)
+    check_on_host("sample", key, posterior, step_size)
     if isinstance(kernel, Tuned):
         if step_size is not None or metric is not None:
             raise ValueError("kernel is a Tuned, which brings its own step_size and metric; leave those two out")
@@ -92,9 +97,9 @@ def sample(
         inspection = tuned.inspection if inspection is None else inspection
     elif step_size is None:
         raise ValueError("step_size is missing; take that of calibrate(key, posterior, kernel=kernel), or give a Tuned")
-    settings = _uniform_settings(num_chains, step_size, posterior)
+    settings = _uniform_settings(check_count("num_chains", num_chains), step_size, posterior)
     return sample_chains(
-        key, posterior, kernel, settings, num_draws=num_draws, num_burnin=num_burnin or 0, thinning=thinning,
+        key, posterior, kernel, settings, num_draws=num_draws, num_burnin=0 if num_burnin is None else num_burnin, thinning=thinning,
         metric=metric, observables=observables, baseline=baseline, progress=progress, state_path=state_path,
         inspection=inspection, layout=layout, devices=devices,
     )  # fmt: skip
@@ -120,9 +125,14 @@ def sample_restrictions(
 
     Returns:
         One `Samples` per restriction.
+
+    Raises:
+        TypeError, ValueError: as `sample`; also if `restrictions` is not a stack or an index is out of range.
     """
-    count = jax.tree.leaves(restrictions)[0].shape[0]
-    total = count * num_chains
+    check_on_host("sample_restrictions", key, posterior, restrictions, step_size)
+    check_scalars(posterior)
+    count = check_stack(restrictions, posterior.center)
+    total = count * check_count("num_chains", num_chains)
     settings = _uniform_settings(total, step_size, posterior)._replace(
         restriction=jax.tree.map(lambda leaf: jnp.repeat(leaf, num_chains, axis=0), restrictions)
     )
@@ -132,6 +142,8 @@ def sample_restrictions(
 
 def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) -> ChainSettings:
     """The same settings for `count` chains."""
+    check_scalars(posterior)
+    check_number("step_size", step_size, above=True)
 
     def spread(value: Scalar) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (count,))
@@ -158,14 +170,20 @@ def sample_chains(
     devices: Sequence[jax.Device] | None = None,
 ) -> Samples:
     """As `sample`, with the settings of every chain given apart: the one road under sweeps and refined LLCs."""
-    _check_counts(num_draws=num_draws, thinning=thinning)
-    if num_burnin < 0:
-        raise ValueError(f"num_burnin = {num_burnin}; it must not be negative")
-    steps = np.asarray(settings.step_size)
-    if not (np.all(np.isfinite(steps)) and np.all(steps > 0)):
-        raise ValueError(f"step_size = {steps.min() if steps.size > 1 else steps[0]}; it must be finite and positive")
+    check_on_host("sample_chains", key, posterior, settings)
+    check_key(key)
+    num_chains = check_settings(settings)
+    num_draws, thinning = check_count("num_draws", num_draws), check_count("thinning", thinning)
+    num_burnin = check_count("num_burnin", num_burnin, least=0)
     check_posterior(posterior)
-    num_chains = len(steps)
+    check_kernel(kernel)
+    if metric is not None:
+        first = jax.tree.map(lambda leaf: leaf[0], settings)
+        sampled = jax.eval_shape(lambda setting: _local(posterior, setting).center, first)
+        check_metric(metric, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampled)))
+    check_options(
+        posterior, observables=observables, baseline=baseline, layout=layout, devices=devices, state_path=state_path
+    )
     total_steps = num_burnin + num_draws * thinning
     seen = _look(key, posterior, settings) if inspection is None or inspection is True else None
     posterior, number = _with_baseline(posterior, kernel, baseline, num_chains * total_steps)
@@ -187,7 +205,7 @@ def sample_chains(
     chains, burnin, draws = _advance_all(chains, settings, shared, program, stages, progress, state_path, identity)
     acceptance = _acceptance(chains, settings, shared, program)
     if seen is not None:
-        inspection = _with_heating(seen, chains, kernel, float(steps.max()), metric)
+        inspection = _with_heating(seen, chains, kernel, float(np.max(settings.step_size)), metric)
     found = inspection if isinstance(inspection, Inspection) else Inspection()
     adapting = bool(np.any(kernel.is_adapting(chains.kernel_state)))
     return collect(
@@ -224,18 +242,10 @@ class _Program(NamedTuple):
     record_center_loss: bool
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value}; it must be at least 1")
-
-
 def _with_baseline(
     posterior: LocalPosterior, kernel: Kernel, baseline: str | float, chain_steps: int
 ) -> tuple[LocalPosterior, float | None]:
     """The posterior with what the baseline needs, and the baseline's value if it is one number."""
-    if isinstance(baseline, str) and baseline not in ("paired", "full"):
-        raise ValueError(f"baseline = '{baseline}'; it must be 'paired', 'full' or a number")
     if not isinstance(baseline, str):
         return posterior, float(baseline)
     if baseline == "full":

@@ -46,7 +46,7 @@ def map_chains(function: Callable, mesh: Mesh, layout: Layout) -> Callable:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """`tree` with a copy of every array on each device of `mesh`, made once instead of at each call of a program."""
-    return tree if mesh.size == 1 else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, mesh.devices.item() if mesh.size == 1 else NamedSharding(mesh, PartitionSpec()))
 
 
 def _call(function: Callable, shared: Any, per_chain: Any) -> Any:
