@@ -393,7 +393,13 @@ def test_the_view_says_what_went_wrong_and_escapes_it(diverged):
 
 def test_the_view_of_samples(samples, diverged):
     view = Reader(samples._repr_html_())
-    for shown in ("Samples: 3 chains of 40 draws", "paired", "observable block_0/norm", "array (3,) a draw"):
+    for shown in (
+        "Samples: 3 chains of 40 draws",
+        "paired",
+        "observable block_0/norm",
+        "one number a draw",
+        "3 numbers a draw",
+    ):
         assert shown in view.text
     assert len(view.points) == 3
     assert "chains 0, 1, 2" in Reader(diverged._repr_html_()).text

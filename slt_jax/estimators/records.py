@@ -114,7 +114,7 @@ def estimate_view(estimate: "LLCEstimate") -> str:
         ("Metropolis acceptance of the step", acceptance),
         ("nβ, γ, step size", f"{estimate.nbeta:.4g}, {estimate.localization:.4g}, {estimate.step_size:.3g}"),
         ("baseline L(w*)", estimate.baseline),
-        ("chains", _chains(estimate)),
+        ("LLC of each chain", _chains(estimate)),
     ]
     trace = "" if estimate.trace is None else trace_svg(estimate.trace, hidden=estimate.diverged)
     status = f"<div>status: {escape(estimate.status)}</div>"

@@ -45,9 +45,9 @@ def view(title: str, *parts: str) -> str:
 
 def table(rows: list[tuple[str, str]]) -> str:
     """Names and values, both text, as an HTML table."""
-    cell = 'style="text-align:left;padding:0 1.2em 0 0;border:none;background:none;color:inherit"'
+    cell = 'style="text-align:left;padding:0 1.2em 0 0"'
     lines = [f"<tr><td {cell}>{escape(name)}</td><td {cell}>{escape(value)}</td></tr>" for name, value in rows]
-    return f'<table style="border-collapse:collapse;margin:0.3em 0;border:none">{"".join(lines)}</table>'
+    return f'<table style="border-collapse:collapse;margin:0.3em 0">{"".join(lines)}</table>'
 
 
 def trace_svg(trace: np.ndarray, num_draws: int | None = None, *, hidden: np.ndarray | None = None) -> str:
@@ -96,7 +96,9 @@ def _span(values: np.ndarray) -> str:
 
 
 def _shape(values: object) -> str:
-    return f"array {values.shape[2:]} a draw" if isinstance(values, np.ndarray) else "tree of arrays"
+    if not isinstance(values, np.ndarray):
+        return "a tree of arrays a draw"
+    return f"{' x '.join(map(str, values.shape[2:]))} numbers a draw" if values.ndim > 2 else "one number a draw"
 
 
 def _count(number: int, noun: str) -> str:

@@ -84,7 +84,7 @@ class Samples:
             settings: `nbeta`, `localization`, `step_size`, `finite`, `acceptance` by chain; `num_parameters`.
 
         Functions of `arviz_stats` and `arviz_plots` take the tree as it is, and `group="sample_stats"` for the other groups.
-        They need `pip install "arviz-stats[xarray]" arviz-plots`.
+        They need `pip install "arviz-stats[xarray]" arviz-plots`; `arviz-plots` 0.8.0 does not import beside matplotlib 3.11.
 
         Raises:
             ValueError: if an observable has the name of another variable or of a dim.
