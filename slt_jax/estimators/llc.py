@@ -1,11 +1,13 @@
 """The local learning coefficient λ̂(w*) = nβ( E_p[L_n(w)] - L_n(w*) )   (Lau et al. 2023, arXiv 2308.12108, eq. 11)."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
+from slt_jax.estimators import records
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
 from slt_jax.sampling.diagnostics import (
@@ -17,10 +19,14 @@ from slt_jax.sampling.diagnostics import (
     rhat,
 )
 from slt_jax.sampling.driver import sample
+from slt_jax.sampling.records import block_means, same_fields
 from slt_jax.sampling.samples import Samples
 from slt_jax.sampling.sgld import sgld
 from slt_jax.trees import leading_axis
 from slt_jax.typing import Batch, LossFn, Params, PRNGKey
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["LLCEstimate", "estimate_llc", "llc"]
 
@@ -32,9 +38,11 @@ LARGEST_RHAT, FEWEST_DRAWS, DRIFTED = 1.05, 50.0, 4.0
 """Beyond these, R-hat, the number of effective draws and the drift (in its standard errors) say that chains are too short."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LLCEstimate:
     """An LLC with its error bar and what is needed to trust it. Dimensionless.
+
+    Two are equal (`==`) if every field is, NaN to NaN. Arrays can be written to, so an estimate has no hash.
 
     Attributes:
         mean: λ̂; NaN if a chain diverged (unless tolerated, then the mean of the others).
@@ -54,6 +62,7 @@ class LLCEstimate:
         nbeta: nβ.
         localization: γ.
         step_size: in the kernel's meaning.
+        trace: means of nβ(L - L(w*)) over at most 200 blocks of consecutive draws, `(chain, block)`, or `None`.
     """
 
     mean: float
@@ -70,10 +79,61 @@ class LLCEstimate:
     nbeta: float
     localization: float
     step_size: float
+    trace: np.ndarray | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         healthy = f"LLC {self.mean:.4g} ± {self.std_error:.2g} (R-hat {self.rhat:.3f}, ESS {self.ess:.0f})"
         return healthy if self.status == "ok" else f"{healthy}; {self.status}"
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other) if isinstance(other, LLCEstimate) else NotImplemented
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by its name in types that JSON has: NaN is `None`, an infinity "inf" or "-inf", an array a list.
+
+        Example:
+            text = json.dumps(estimate.as_dict(), allow_nan=False)
+            assert LLCEstimate.from_dict(json.loads(text)) == estimate
+        """
+        return records.estimate_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LLCEstimate":
+        """What `as_dict` made, the same to the bit.
+
+        Raises:
+            ValueError: if a field is missing or a key is no field.
+        """
+        return records.estimate_from_dict(cls, values)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The estimate as a dataset with units and long names; `status` and `baseline` are attributes.
+
+        Variables: `llc`, `llc_std_error`, `llc_rhat`, `llc_ess`, `llc_drift`, `llc_drift_std_error`, `llc_acceptance`, `nbeta`,
+        `localization`, `step_size`; `llc_per_chain` and `diverged` with dim `chain`; `llc_trace` with dims `(chain, block)`.
+        ArviZ wants the draws themselves: `Samples.to_xarray`.
+
+        Example:
+            over_training = xarray.concat([estimate.to_xarray() for estimate in estimates], "checkpoint")
+        """
+        return records.estimate_to_xarray(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the estimate to `path`, one `.npz` file with a digest, whole or not at all."""
+        records.save_estimate(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "LLCEstimate":
+        """What `save` wrote, the same to the bit.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is damaged or holds something else.
+        """
+        return records.load_estimate(cls, path)
+
+    def _repr_html_(self) -> str:
+        return records.estimate_view(self)
 
 
 def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
@@ -111,6 +171,7 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
         nbeta=nbeta,
         localization=float(samples.localization[0]),
         step_size=float(samples.step_size[0]),
+        trace=block_means(values),
     )
 
 

@@ -18,15 +18,18 @@ from slt_jax.posterior import LocalPosterior, check_scalars
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.driver import sample_chains
+from slt_jax.sampling.records import same_fields
 from slt_jax.sampling.samples import ChainSettings, select_chains
 from slt_jax.typing import PRNGKey
 
 __all__ = ["Sweep", "sweep"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """LLC estimates on a grid; every array has axes `(step_size, nbeta, localization)`.
+
+    Two are equal (`==`) if the axes and all estimates are, NaN to NaN. Arrays can be written to, so a sweep has no hash.
 
     Attributes:
         step_sizes, nbetas, localizations: the grid's axes.
@@ -37,6 +40,9 @@ class Sweep:
     nbetas: np.ndarray
     localizations: np.ndarray
     estimates: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other) if isinstance(other, Sweep) else NotImplemented
 
     @property
     def mean(self) -> np.ndarray:

@@ -1,15 +1,21 @@
 """What chains recorded: settings going in, `Samples` coming out."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from slt_jax.posterior import Restriction
+from slt_jax.sampling import records
 from slt_jax.sampling.chains import ChainState
 from slt_jax.sampling.inspection import Inspection
+from slt_jax.sampling.notebook import samples_view
 from slt_jax.trees import num_parameters
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["ChainSettings", "Samples", "collect", "join", "select_chains"]
 
@@ -23,9 +29,12 @@ class ChainSettings(NamedTuple):
     restriction: Restriction | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """What chains recorded. Axes `(chain, draw)`, after burn-in, every value taken after its step.
+
+    Two are equal (`==`) if everything recorded is equal, NaN to NaN; the final states `chains` are not compared. Arrays can be
+    written to, so samples have no hash.
 
     Attributes:
         loss: mean minibatch loss, `(chain, draw)`, in the units of the loss.
@@ -40,7 +49,7 @@ class Samples:
         baseline: "paired", "full" or "number".
         nbeta, localization, step_size: the settings of each chain, `(chain,)`.
         num_parameters: how many scalars were sampled.
-        chains: the chains' final states, leading axis `chain`.
+        chains: the chains' final states, leading axis `chain`; `None` in samples that were loaded from a file.
         inspection: what was found at w* before sampling, and how hot these chains were.
     """
 
@@ -56,13 +65,67 @@ class Samples:
     localization: np.ndarray
     step_size: np.ndarray
     num_parameters: int
-    chains: ChainState
+    chains: ChainState | None
     inspection: Inspection = Inspection()  # noqa: RUF009 (frozen)
 
     @property
     def excess(self) -> np.ndarray:
         """Loss minus baseline, `(chain, draw)`."""
         return self.loss - self.center_loss
+
+    def __eq__(self, other: object) -> bool:
+        return records.same_fields(self, other, but=("chains",)) if isinstance(other, Samples) else NotImplemented
+
+    def to_xarray(self) -> "xarray.DataTree":
+        """What was recorded as a tree of datasets in the layout of ArviZ, with units and long names.
+
+        Groups, all with dims `(chain, draw)` unless said:
+            posterior: `llc`, the draws of nβ(L - L(w*)) whose mean is the LLC; every observable by its name, further dims
+                `NAME_dim_0`, ... A "/" in a name, which groups are told by, becomes ".".
+            sample_stats: `loss`, `center_loss` (repeated where it is one number), `excess`, `grad_norm`.
+            warmup_posterior, warmup_sample_stats: `llc` and `excess` at every step of burn-in; absent if there was none.
+            settings: `nbeta`, `localization`, `step_size`, `finite`, `acceptance` by chain; `num_parameters`.
+
+        Functions of `arviz_stats` and `arviz_plots` take the tree as it is, and `group="sample_stats"` for the other groups.
+        They need `pip install "arviz-stats[xarray]" arviz-plots`; `arviz-plots` 0.8.0 does not import beside matplotlib 3.11.
+
+        Raises:
+            ValueError: if an observable has the name of another variable or of a dim.
+
+        Example:
+            tree = samples.to_xarray()
+            arviz_stats.summary(tree)
+            arviz_plots.plot_trace(tree, var_names="llc")
+            tree["sample_stats"].loss.mean("draw")
+        """
+        return records.samples_to_xarray(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write what was recorded to `path`, one `.npz` file with a digest, whole or not at all.
+
+        The chains' final states are not kept: to stop and continue a run, give `sample` a `state_path`.
+
+        Raises:
+            ValueError: if an observable is a tree of arrays instead of an array.
+
+        Example:
+            samples.save("samples.npz")
+            assert slt_jax.llc(Samples.load("samples.npz")) == slt_jax.llc(samples)
+        """
+        records.save_samples(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Samples":
+        """What `save` wrote, the same to the bit, with `chains=None`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is damaged or holds something else.
+        """
+        return records.load_samples(cls, path)
+
+    def _repr_html_(self) -> str:
+        return samples_view(self)
 
 
 def select_chains(samples: Samples, chains: slice) -> Samples:
@@ -74,8 +137,10 @@ def select_chains(samples: Samples, chains: slice) -> Samples:
     names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
     picked = {name: getattr(samples, name)[chains] for name in names}
     observables = {name: values[chains] for name, values in samples.observables.items()}
-    device = min(samples.chains.key.devices(), key=lambda one: one.id)
-    states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
+    states = None
+    if samples.chains is not None:
+        device = min(samples.chains.key.devices(), key=lambda one: one.id)
+        states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
     return replace(samples, observables=observables, chains=states, **picked)
 
 
