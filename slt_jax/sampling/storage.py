@@ -1,27 +1,101 @@
-"""Sampling state on disk: written whole or not at all, refused if it belongs to another run."""
+"""Sampling state on disk: written whole or not at all, refused if it is damaged or belongs to another run, one writer."""
 
-import hashlib
-import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from filelock import FileLock, Timeout
 
-__all__ = ["fingerprint", "load_state", "save_state"]
+from slt_jax.identity import differing
+from slt_jax.sampling.archive import read_archive, write_archive
+
+__all__ = ["load_state", "lock_state", "save_state"]
+
+KIND = "sampling state"
 
 
-def fingerprint(*parts: Any) -> str:
-    """A hash of pytrees and settings: two runs with the same one would draw the same chains."""
-    digest = hashlib.sha256()
-    for part in parts:
-        leaves, structure = jax.tree.flatten(part)
-        digest.update(str(structure).encode())
-        for leaf in leaves:
-            array = _to_numpy(leaf) if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(repr(leaf))
-            digest.update(str((array.dtype, array.shape)).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+@contextmanager
+def lock_state(path: Path) -> Iterator[None]:
+    """Hold `path` for this call alone. The lock is the operating system's: it goes when the process does, however it dies.
+
+    Raises:
+        ValueError: if another call, in this process or in another, holds it, or no file can be made there.
+    """
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"sampling state {path} is in use by another run; wait until it ends, or give another state_path"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"state_path = {path} cannot be written ({_reason(error)}); give another path") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def save_state(path: Path, tree: Any, done: Mapping[str, int], identity: Mapping[str, str]) -> None:
+    """Write the leaves of `tree` to `path`, atomically.
+
+    Args:
+        path: the file.
+        tree: pytree of arrays, typed keys included.
+        done: draws made in each stage; also says which traces `tree` has.
+        identity: name -> digest of what the run follows from.
+    """
+    arrays = {f"leaf_{index}": _to_numpy(leaf) for index, leaf in enumerate(jax.tree.leaves(tree))}
+    write_archive(path, KIND, {"identity": dict(identity), "done": dict(done), "jax": jax.__version__}, arrays)
+
+
+def load_state(
+    path: Path, like: Callable[[Mapping[str, int]], Any], identity: Mapping[str, str]
+) -> tuple[dict[str, int], Any]:
+    """Read what `save_state` wrote: `done`, and the tree in the structure of `like(done)` (arrays or shapes).
+
+    Another version of jax than the file's is a warning: its draws may differ in their last digits.
+
+    Raises:
+        ValueError: if the file belongs to a run with other settings, or cannot be read.
+    """
+    try:
+        header, arrays = read_archive(path, KIND)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"sampling state {path} cannot be read ({_reason(error)}); give another path, or delete it to start again"
+        ) from error
+    if differing(header["identity"], identity):
+        raise ValueError(_other_settings(path, header, identity))
+    leaves, structure = jax.tree.flatten(like(header["done"]))
+    if [array.shape for array in arrays.values()] != [_to_shape(leaf) for leaf in leaves]:
+        raise ValueError(f"sampling state {path} was written by another version of slt_jax; delete it to start again")
+    if header["jax"] != jax.__version__:
+        warnings.warn(
+            f"sampling state {path} was written under jax {header['jax']} and goes on under {jax.__version__}; its draws "
+            "may differ in their last digits from those of one version",
+            stacklevel=2,
+        )
+    restored = [
+        jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        for leaf, array in zip(leaves, arrays.values(), strict=True)
+    ]
+    return header["done"], jax.tree.unflatten(structure, restored)
+
+
+def _other_settings(path: Path, header: Mapping[str, Any], identity: Mapping[str, str]) -> str:
+    names = ", ".join(differing(header["identity"], identity))
+    note = "" if header["jax"] == jax.__version__ else f" (under jax {header['jax']}; this is {jax.__version__})"
+    return f"sampling state {path} belongs to a run with other settings{note}: {names}; give another path or delete it"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -32,34 +106,5 @@ def _to_numpy(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def save_state(path: Path, tree: Any, fingerprint: str) -> None:
-    """Write the leaves of `tree` to `path` (npz), atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    leaves = {f"leaf_{i}": _to_numpy(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, fingerprint=np.asarray(fingerprint), **leaves)
-    os.replace(partial, path)
-
-
-def load_state(path: Path, like: Any, fingerprint: str) -> Any:
-    """Read what `save_state` wrote, in the structure of `like` (a pytree of arrays or shapes).
-
-    Raises:
-        ValueError: if the file belongs to a run with other settings, or cannot be read.
-    """
-    leaves, structure = jax.tree.flatten(like)
-    try:
-        with np.load(path) as stored:
-            found = str(stored["fingerprint"])
-            arrays = [stored[f"leaf_{i}"] for i in range(len(stored.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"sampling state {path} cannot be read ({error}); delete it to start again") from error
-    if found != fingerprint or len(arrays) != len(leaves):
-        raise ValueError(f"sampling state {path} belongs to a run with other settings; give another path or delete it")
-    restored = [
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
-        for leaf, array in zip(leaves, arrays, strict=True)
-    ]
-    return jax.tree.unflatten(structure, restored)
+def _to_shape(leaf: Any) -> tuple[int, ...]:
+    return jax.eval_shape(jax.random.key_data, leaf).shape if _is_key(leaf) else leaf.shape
