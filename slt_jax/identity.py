@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import re
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["content", "differing", "program", "setting"]
+__all__ = ["check_same", "content", "program", "record", "setting", "unordered"]
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 NAMELESS = ("<lambda>", "<locals>", " object at 0x")
@@ -38,6 +39,11 @@ def content(tree: Any) -> str:
         digest.update(jax.tree_util.keystr(path).encode())
         _add_array(digest, leaf)
     return digest.hexdigest()
+
+
+def unordered(tree: Any) -> str:
+    """A digest of the arrays in `tree`, wherever they are in it: the same for a dict and a NamedTuple of the same arrays."""
+    return hashlib.sha256("".join(sorted(map(_array_digest, jax.tree.leaves(tree)))).encode()).hexdigest()
 
 
 def program(function: Callable, *arguments: Any) -> str:
@@ -68,9 +74,34 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf
 
 
-def differing(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """The names, in order, whose entries are not the same in both."""
-    return [name for name in dict.fromkeys((*given, *stored)) if stored.get(name) != given.get(name)]
+def record(identity: Mapping[str, str]) -> dict[str, Any]:
+    """`identity` as it is stored, with the version of jax that its programs were traced by."""
+    return {"identity": dict(identity), "jax": jax.__version__}
+
+
+def check_same(what: str, stored: Mapping[str, Any], identity: Mapping[str, str], *, remedy: str) -> None:
+    """Refuse what is stored with another identity; another version of jax alone is a warning.
+
+    Args:
+        what: what is stored, "sampling state runs/a.npz" say.
+        stored: from `record`.
+        identity: name -> digest, of the run that asks.
+        remedy: what to do about another one.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    before, now = stored["identity"], jax.__version__
+    other = [name for name in dict.fromkeys((*identity, *before)) if before.get(name) != identity.get(name)]
+    note = "" if stored["jax"] == now else f" (it was written under jax {stored['jax']}, this is {now})"
+    if other:
+        raise ValueError(f"{what} belongs to a run with other settings: {', '.join(other)}{note}; {remedy}")
+    if note:
+        warnings.warn(
+            f"{what} was written under jax {stored['jax']} and goes on under {now}; the numbers may differ in their last "
+            "digits from those of one version",
+            stacklevel=2,
+        )
 
 
 def _of_lines(lines: Iterator[str]) -> str:

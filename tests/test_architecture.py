@@ -14,7 +14,7 @@ LIBRARY = ROOT / "slt_jax"
 
 # Rows from top to bottom; a module imports only from its own or higher rows.
 ROWS = [
-    {"typing", "trees", "progress", "identity"},
+    {"typing", "trees", "progress", "files", "identity"},
     {"linalg", "theory"},
     {"models", "data"},
     {"posterior"},

@@ -1,16 +1,15 @@
 """Sampling state on disk: written whole or not at all, refused if it is damaged or belongs to another run, one writer."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from filelock import FileLock, Timeout
 
-from slt_jax.identity import differing
+from slt_jax.files import only_writer, reason
+from slt_jax.identity import check_same, record
 from slt_jax.sampling.archive import read_archive, write_archive
 
 __all__ = ["load_state", "lock_state", "save_state"]
@@ -18,27 +17,13 @@ __all__ = ["load_state", "lock_state", "save_state"]
 KIND = "sampling state"
 
 
-@contextmanager
-def lock_state(path: Path) -> Iterator[None]:
-    """Hold `path` for this call alone. The lock is the operating system's: it goes when the process does, however it dies.
+def lock_state(path: Path) -> AbstractContextManager[None]:
+    """Hold `path` for this call alone, until the block ends or the process dies.
 
     Raises:
         ValueError: if another call, in this process or in another, holds it, or no file can be made there.
     """
-    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"sampling state {path} is in use by another run; wait until it ends, or give another state_path"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"state_path = {path} cannot be written ({_reason(error)}); give another path") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return only_writer(path.with_name(path.name + ".lock"), f"sampling state {path}", "give another state_path")
 
 
 def save_state(path: Path, tree: Any, done: Mapping[str, int], identity: Mapping[str, str]) -> None:
@@ -51,7 +36,7 @@ def save_state(path: Path, tree: Any, done: Mapping[str, int], identity: Mapping
         identity: name -> digest of what the run follows from.
     """
     arrays = {f"leaf_{index}": _to_numpy(leaf) for index, leaf in enumerate(jax.tree.leaves(tree))}
-    write_archive(path, KIND, {"identity": dict(identity), "done": dict(done), "jax": jax.__version__}, arrays)
+    write_archive(path, KIND, {**record(identity), "done": dict(done)}, arrays)
 
 
 def load_state(
@@ -68,34 +53,17 @@ def load_state(
         header, arrays = read_archive(path, KIND)
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"sampling state {path} cannot be read ({_reason(error)}); give another path, or delete it to start again"
+            f"sampling state {path} cannot be read ({reason(error)}); give another path, or delete it to start again"
         ) from error
-    if differing(header["identity"], identity):
-        raise ValueError(_other_settings(path, header, identity))
+    check_same(f"sampling state {path}", header, identity, remedy="give another path or delete it")
     leaves, structure = jax.tree.flatten(like(header["done"]))
     if [array.shape for array in arrays.values()] != [_to_shape(leaf) for leaf in leaves]:
         raise ValueError(f"sampling state {path} was written by another version of slt_jax; delete it to start again")
-    if header["jax"] != jax.__version__:
-        warnings.warn(
-            f"sampling state {path} was written under jax {header['jax']} and goes on under {jax.__version__}; its draws "
-            "may differ in their last digits from those of one version",
-            stacklevel=2,
-        )
     restored = [
         jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
         for leaf, array in zip(leaves, arrays.values(), strict=True)
     ]
     return header["done"], jax.tree.unflatten(structure, restored)
-
-
-def _other_settings(path: Path, header: Mapping[str, Any], identity: Mapping[str, str]) -> str:
-    names = ", ".join(differing(header["identity"], identity))
-    note = "" if header["jax"] == jax.__version__ else f" (under jax {header['jax']}; this is {jax.__version__})"
-    return f"sampling state {path} belongs to a run with other settings{note}: {names}; give another path or delete it"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _is_key(leaf: Any) -> bool:
