@@ -18,11 +18,14 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["check_same", "content", "program", "record", "setting", "unordered"]
+__all__ = ["check_same", "close", "content", "program", "record", "setting", "unordered"]
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 NAMELESS = ("<lambda>", "<locals>", " object at 0x")
 """In a repr: what does not say of which settings it was made."""
+
+PROGRAM = "program:"
+"""Begins the digest of a program: one version of jax writes another program than the next for the same function."""
 
 # Where a program runs, what it is called and what it reports; none of it moves a number.
 SILENT_PARAMETERS = {
@@ -51,7 +54,7 @@ def program(function: Callable, *arguments: Any) -> str:
 
     A host callback (`jax.pure_callback`) is told from another by its code and what it closes over.
     """
-    return _of_lines(_program_lines(jax.make_jaxpr(function)(*jax.tree.map(_abstract, arguments))))
+    return PROGRAM + _of_lines(_program_lines(jax.make_jaxpr(function)(*jax.tree.map(_abstract, arguments))))
 
 
 def setting(name: str, value: Any) -> str:
@@ -79,29 +82,44 @@ def record(identity: Mapping[str, str]) -> dict[str, Any]:
     return {"identity": dict(identity), "jax": jax.__version__}
 
 
-def check_same(what: str, stored: Mapping[str, Any], identity: Mapping[str, str], *, remedy: str) -> None:
+def check_same(
+    what: str, stored: Mapping[str, Any], identity: Mapping[str, str], *, same_numbers: Callable[[], bool], remedy: str
+) -> None:
     """Refuse what is stored with another identity; another version of jax alone is a warning.
 
     Args:
         what: what is stored, "sampling state runs/a.npz" say.
         stored: from `record`.
         identity: name -> digest, of the run that asks.
+        same_numbers: asked under another version of jax, where programs cannot be compared by their text: whether the
+            stored numbers come out again.
         remedy: what to do about another one.
 
     Raises:
         ValueError: naming what differs.
     """
-    before, now = stored["identity"], jax.__version__
+    before, version, now = stored["identity"], stored["jax"], jax.__version__
     other = [name for name in dict.fromkeys((*identity, *before)) if before.get(name) != identity.get(name)]
-    note = "" if stored["jax"] == now else f" (it was written under jax {stored['jax']}, this is {now})"
-    if other:
-        raise ValueError(f"{what} belongs to a run with other settings: {', '.join(other)}{note}; {remedy}")
-    if note:
+    programs = all(identity.get(name, "").startswith(PROGRAM) and name in before for name in other)
+    if other and not (version != now and programs):
+        raise ValueError(f"{what} belongs to a run with other settings: {', '.join(other)}; {remedy}")
+    if other and not same_numbers():
+        raise ValueError(
+            f"{what} was written under jax {version}, and under jax {now} its first numbers come out as others, or "
+            f"{', '.join(other)} is another; go on under jax {version}, or {remedy}"
+        )
+    if version != now:
         warnings.warn(
-            f"{what} was written under jax {stored['jax']} and goes on under {now}; the numbers may differ in their last "
-            "digits from those of one version",
+            f"{what} was written under jax {version} and goes on under {now}; the numbers may differ in their last digits "
+            "from those of one version",
             stacklevel=2,
         )
+
+
+def close(stored: Any, again: Any) -> bool:
+    """Whether two pytrees of arrays are the same but for rounding: to 1e-3 of the largest number of each leaf."""
+    pairs = zip(jax.tree.leaves(stored), jax.tree.leaves(again), strict=True)
+    return all(np.allclose(a, b, rtol=0, atol=1e-3 * np.abs(a).max(initial=0), equal_nan=True) for a, b in pairs)
 
 
 def _of_lines(lines: Iterator[str]) -> str:

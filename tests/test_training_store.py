@@ -77,6 +77,19 @@ def test_what_a_host_callback_reads_belongs_to_the_training(trained, monkeypatch
         run(trained[0])
 
 
+def test_under_another_jax_a_training_is_told_by_its_first_numbers(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path / "store")
+    monkeypatch.setattr(jax, "__version__", "99.0")
+
+    def written_otherwise(params, batch):
+        return jnp.sum((batch - params["w"][None]) ** 2 / 2, axis=1)
+
+    with pytest.warns(UserWarning, match="goes on under 99"):
+        run(tmp_path / "store", loss_fn=written_otherwise)
+    with pytest.raises(ValueError, match="come out as others, or optimizer is another"):
+        run(tmp_path / "store", optimizer=optax.adam(0.2))
+
+
 def test_the_same_training_goes_on_longer_to_the_same_bits(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "store")
     longer = run(tmp_path / "store", num_steps=9, save_at=(3, 8), max_chunk=2)
@@ -117,13 +130,13 @@ def test_a_damaged_record_is_told_at_every_length(trained, tmp_path):
     whole = (folder / "identity.json").read_bytes()
     store = CheckpointStore(folder)
     identity = json.loads(whole)["identity"]
-    store.claim(identity)
+    store.claim(identity, list)
     for length in range(len(whole)):
         (folder / "identity.json").write_bytes(whole[:length])
         with pytest.raises(
             ValueError, match=r"identity\.json cannot be read .*delete the folder .*store to train again"
         ):
-            store.claim(identity)
+            store.claim(identity, list)
 
 
 def test_two_trainings_of_one_store_and_the_second_is_told(trained):
@@ -166,7 +179,7 @@ def test_advice_about_damaged_weights_is_good(trained, tmp_path):
     folder = tmp_path / "store"
     shutil.copytree(trained[0], folder)
     shutil.rmtree(folder / "params" / "2" / "default")
-    with pytest.raises(ValueError, match="params/2 cannot be read .*; delete the folder .* to train again") as told:
+    with pytest.raises(ValueError, match=r"params/2 cannot be read .*; delete the folder .* to train again") as told:
         CheckpointStore(folder).params(2, {"w": jnp.zeros(2)})
     shutil.rmtree(str(told.value).split("delete the folder ")[1].split(" to train")[0])
     run(folder)
@@ -178,7 +191,9 @@ def test_advice_about_a_damaged_training_state_is_good(trained, tmp_path):
     folder = tmp_path / "store"
     shutil.copytree(trained[0], folder)
     shutil.rmtree(folder / "train_state" / "6" / "default")
-    with pytest.raises(ValueError, match="train_state/6 cannot be read .*; delete that folder to go on from the state"):
+    with pytest.raises(
+        ValueError, match=r"train_state/6 cannot be read .*; delete that folder to go on from the state"
+    ):
         run(folder)
     shutil.rmtree(folder / "train_state" / "6")
     np.testing.assert_array_equal(run(folder).params["w"], trained[1].params["w"])

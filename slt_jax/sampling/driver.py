@@ -169,7 +169,12 @@ def sample_chains(
     start = Recorded(chains, {name: [] for name in stages}, dict.fromkeys(stages, 0))
     identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline)
     shapes = partial(_trace_shapes, chains, settings, shared, program)
-    with open_state(state_path, identity, start, shapes) as state:
+
+    def first_draws(stage: str, count: int) -> Any:
+        fresh = _start(keys, settings, shared, program)
+        return _advance_chunk(fresh, settings, shared, program, count, stages[stage][1])[1]
+
+    with open_state(state_path, identity, start, shapes, first_draws) as state:
         recorded = _advance_all(state, settings, shared, program, stages, progress)
     acceptance = _acceptance(recorded.chains, settings, shared, program)
     return collect(
@@ -267,6 +272,15 @@ def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, prog
     return jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
 
 
+def _advance_chunk(
+    chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, draws: int, thinning: int
+) -> tuple[ChainState, Any]:
+    """The chains after `draws` draws, and their trace on the host."""
+    counts = (jnp.asarray(draws, jnp.int32), jnp.asarray(thinning, jnp.int32))
+    chains, trace = _advance(chains, settings, shared, counts, program)
+    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, :draws], trace)
+
+
 def _advance_all(
     state: StateFile,
     settings: ChainSettings,
@@ -288,10 +302,9 @@ def _advance_all(
         for name, (count, thinning) in stages.items():
             while recorded.done[name] < count:
                 active = min(longest, count - recorded.done[name])
-                counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
                 started = time.monotonic()
-                recorded.chains, trace = _advance(recorded.chains, settings, shared, counts, program)
-                recorded.pieces[name].append(jax.tree.map(lambda leaf, end=active: np.asarray(leaf)[:, :end], trace))
+                recorded.chains, trace = _advance_chunk(recorded.chains, settings, shared, program, active, thinning)
+                recorded.pieces[name].append(trace)
                 if time.monotonic() - started < CHUNK_SECONDS:
                     longest = min(4 * longest, program.capacity)
                 recorded.done[name] += active

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from slt_jax.identity import content, program, setting
+from slt_jax.identity import close, content, program, setting
 from slt_jax.posterior import LocalPosterior, Restriction, draw_indices
 from slt_jax.sampling.kernels import Kernel
 from slt_jax.sampling.preconditioners import Metric
@@ -26,6 +26,8 @@ __all__ = ["Recorded", "StateFile", "open_state", "run_identity"]
 
 SAVE_SECONDS = 30.0
 """Between two writes of a state: what a kill costs."""
+FIRST_DRAWS = 3
+"""Drawn again to compare, where programs cannot be; few, for rounding grows along a chain."""
 SAVE_SHARE = 20
 """A write that takes longer than this share of `SAVE_SECONDS` is repeated less often: never more than 5% of the time."""
 
@@ -67,7 +69,7 @@ def run_identity(
         "loss_fn": _loss_program(posterior, whole, kernel.batch_size),
         "data": content(posterior.data),
         "center": content((posterior.center, whole)),
-        "restriction": _restriction_identity(posterior, settings, restriction, whole),
+        **_restriction_identity(posterior, settings, restriction, whole),
         "metric": content(metric),
         "baseline": baseline if isinstance(baseline, str) else repr(float(baseline)),
         **{stage: repr(counts) for stage, counts in stages.items()},
@@ -90,17 +92,24 @@ def _loss_program(posterior: LocalPosterior, whole: Any, batch_size: int | None)
 
 def _restriction_identity(
     posterior: LocalPosterior, settings: ChainSettings, restriction: Restriction | None, whole: Any
-) -> str:
+) -> dict[str, str]:
     if restriction is None:
-        return "none"
-    held = content((posterior.restriction, settings.restriction))
+        return {}
     part = jax.eval_shape(restriction.take, whole)
-    return f"{held} {program(restriction.take, whole)} {program(restriction.put, whole, part)}"
+    return {
+        "restriction": content((posterior.restriction, settings.restriction)),
+        "restriction's take": program(restriction.take, whole),
+        "restriction's put": program(restriction.put, whole, part),
+    }
 
 
 @contextmanager
 def open_state(
-    path: Path | str | None, identity: Callable[[], Mapping[str, str]], start: Recorded, like: Callable[[], Any]
+    path: Path | str | None,
+    identity: Callable[[], Mapping[str, str]],
+    start: Recorded,
+    like: Callable[[], Any],
+    again: Callable[[str, int], Any],
 ) -> Iterator["StateFile"]:
     """The state at `path`, held until the block ends; nothing at all if there is no path.
 
@@ -109,6 +118,7 @@ def open_state(
         identity: makes what `run_identity` returns; not called without a path.
         start: chains before their first step.
         like: makes the shapes of the trace of one chunk.
+        again: `(stage, count) -> trace`, the first draws made once more, if `stage` is the first that has any.
 
     Raises:
         ValueError: if the file is damaged, belongs to another run, or is in use.
@@ -120,7 +130,7 @@ def open_state(
     with lock_state(path):
         state = StateFile(path, identity(), start)
         if path.exists():
-            state.recorded = _taken_up(state, like())
+            state.recorded = _taken_up(state, like(), again)
         yield state
 
 
@@ -152,7 +162,7 @@ class StateFile:
         self._due, self._saved = now + max(SAVE_SECONDS, SAVE_SHARE * (now - began)), True
 
 
-def _taken_up(state: StateFile, trace: Any) -> Recorded:
+def _taken_up(state: StateFile, trace: Any, again: Callable[[str, int], Any]) -> Recorded:
     assert state.path is not None
     chains, stages = state.recorded.chains, state.recorded.done
 
@@ -164,6 +174,11 @@ def _taken_up(state: StateFile, trace: Any) -> Recorded:
 
         return {"chains": chains, "traces": {name: shapes(done[name]) for name in stages if done[name]}}
 
-    done, stored = load_state(state.path, like, state.identity)
+    def same_numbers(done: Mapping[str, int], stored: Any) -> bool:
+        first = next(name for name in stages if done[name])
+        count = min(FIRST_DRAWS, done[first])
+        return close(jax.tree.map(lambda leaf: leaf[:, :count], stored["traces"][first]), again(first, count))
+
+    done, stored = load_state(state.path, like, state.identity, same_numbers)
     pieces = {name: [stored["traces"][name]] if done[name] else [] for name in stages}
     return Recorded(jax.tree.map(jnp.asarray, stored["chains"]), pieces, dict(done))

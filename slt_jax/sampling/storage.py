@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,18 @@ def save_state(path: Path, tree: Any, done: Mapping[str, int], identity: Mapping
 
 
 def load_state(
-    path: Path, like: Callable[[Mapping[str, int]], Any], identity: Mapping[str, str]
+    path: Path,
+    like: Callable[[Mapping[str, int]], Any],
+    identity: Mapping[str, str],
+    same_numbers: Callable[[Mapping[str, int], Any], bool],
 ) -> tuple[dict[str, int], Any]:
-    """Read what `save_state` wrote: `done`, and the tree in the structure of `like(done)` (arrays or shapes).
+    """Read what `save_state` wrote: `done`, and the tree.
 
-    Another version of jax than the file's is a warning: its draws may differ in their last digits.
+    Args:
+        path: the file.
+        like: `done -> tree` of arrays or shapes, the structure to read into.
+        identity: name -> digest, of the run that asks.
+        same_numbers: `(done, tree) -> bool`, asked if the file was written under another version of jax.
 
     Raises:
         ValueError: if the file belongs to a run with other settings, or cannot be read.
@@ -55,15 +63,19 @@ def load_state(
         raise ValueError(
             f"sampling state {path} cannot be read ({reason(error)}); give another path, or delete it to start again"
         ) from error
-    check_same(f"sampling state {path}", header, identity, remedy="give another path or delete it")
-    leaves, structure = jax.tree.flatten(like(header["done"]))
+    check = partial(check_same, f"sampling state {path}", header, identity, remedy="give another path or delete it")
+    done = header["done"]
+    leaves, structure = jax.tree.flatten(like(done))
     if [array.shape for array in arrays.values()] != [_to_shape(leaf) for leaf in leaves]:
+        check(same_numbers=lambda: False)
         raise ValueError(f"sampling state {path} was written by another version of slt_jax; delete it to start again")
     restored = [
         jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
         for leaf, array in zip(leaves, arrays.values(), strict=True)
     ]
-    return header["done"], jax.tree.unflatten(structure, restored)
+    tree = jax.tree.unflatten(structure, restored)
+    check(same_numbers=lambda: same_numbers(done, tree))
+    return done, tree
 
 
 def _is_key(leaf: Any) -> bool:

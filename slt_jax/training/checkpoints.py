@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from slt_jax.files import only_writer, reason, replace_file
-from slt_jax.identity import check_same, record, unordered
+from slt_jax.identity import check_same, close, record, unordered
 from slt_jax.trees import path_string
 from slt_jax.typing import Params
 
@@ -52,8 +52,12 @@ class CheckpointStore:
     def _again(self) -> str:
         return f"delete the folder {self.directory} to train again"
 
-    def claim(self, identity: Mapping[str, str]) -> None:
+    def claim(self, identity: Mapping[str, str], first_numbers: Callable[[], list[float]]) -> None:
         """Record what the training in this store follows from; refuse the store of another training.
+
+        Args:
+            identity: name -> digest of everything that the checkpoints follow from.
+            first_numbers: makes a few numbers of the training, kept to know it by under another version of jax.
 
         Checkpoints without a record, from before there was one, are taken for this training's, with a warning.
 
@@ -65,20 +69,24 @@ class CheckpointStore:
             try:
                 stored = json.loads(path.read_text())
                 before = {"identity": dict(stored["identity"]), "jax": str(stored["jax"])}
+                numbers = np.asarray(stored["first_numbers"], np.float64)
             except (ValueError, OSError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{path} cannot be read ({reason(error)}), so nothing says which training these checkpoints are of; "
                     f"{self._again}"
                 ) from error
             remedy = "give another store, or delete that folder"
-            return check_same(f"the store of checkpoints {self.directory}", before, identity, remedy=remedy)
+            what = f"the store of checkpoints {self.directory}"
+            return check_same(
+                what, before, identity, same_numbers=lambda: close(numbers, np.asarray(first_numbers())), remedy=remedy
+            )
         if self.steps() or self._states.all_steps():
             warnings.warn(
                 f"the checkpoints in {self.directory} do not say which training they are of; they are taken for this one's, "
                 "and say so from now on: delete that folder if they are of another",
                 stacklevel=3,
             )
-        replace_file(path, json.dumps(record(identity), indent=1).encode())
+        replace_file(path, json.dumps({**record(identity), "first_numbers": first_numbers()}, indent=1).encode())
 
     def only_writer(self) -> AbstractContextManager[None]:
         """Hold the store for this call alone: two processes that save into one store wreck it.

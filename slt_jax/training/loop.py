@@ -23,6 +23,8 @@ __all__ = [
     "triangle_schedule",
 ]
 
+FIRST_STEPS = 3  # a store knows its training by them under another version of jax
+
 BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
 """`(key, step, data) -> batch`: pure; `key` is already folded with the step, `data` is whatever `train` was given."""
 
@@ -122,14 +124,20 @@ def train(
         FloatingPointError: if the training loss stops being finite.
     """
     with store.only_writer():
-        store.claim(_training_identity(key, loss_fn, params, batch_fn, optimizer, data))
+        advance = partial(train_steps, key, data=data, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)
+
+        def first_numbers() -> list[float]:
+            fresh = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
+            moved, loss = advance(fresh, num_steps=jnp.asarray(FIRST_STEPS, jnp.int32))
+            return [float(loss), *(float(jnp.linalg.norm(leaf)) for leaf in jax.tree.leaves(moved.params))]
+
+        store.claim(_training_identity(key, loss_fn, params, batch_fn, optimizer, data), first_numbers)
         state = store.restore_state(like=init_train_state(params, optimizer))
         if state is None:
             state = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
         targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
         if int(state.step) == 0 and targets[0] == 0:
             store.save(0, state.params, state)
-        advance = partial(train_steps, key, data=data, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)
         for target in targets:
             while (step := int(state.step)) < target:
                 state, loss = advance(state, num_steps=jnp.asarray(min(max_chunk, target - step), jnp.int32))
@@ -165,6 +173,7 @@ def _training_identity(
         "loss_fn": program(loss_and_gradient, params, batch),
         "params": content(params),
         "batch_fn": program(batch_fn, key, step, data),
-        "optimizer": f"{program(optimizer.update, params, optimizer_state, params)} {content(optimizer_state)}",
+        "optimizer": program(optimizer.update, params, optimizer_state, params),
+        "optimizer's state": content(optimizer_state),
         "data": content(data),
     }
