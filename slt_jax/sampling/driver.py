@@ -24,6 +24,7 @@ from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.kernels import Kernel
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.preconditioners import Metric
+from slt_jax.sampling.recompilation import watch_compilations
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
 from slt_jax.sampling.state import Recorded, StateFile, open_state, run_identity
 from slt_jax.typing import Observable, PRNGKey, Scalar
@@ -153,6 +154,7 @@ def sample_chains(
     num_chains = len(steps)
     total_steps = num_burnin + num_draws * thinning
     given = posterior
+    watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
     posterior, number = _with_baseline(posterior, kernel, baseline, num_chains * total_steps)
     program = _Program(
         kernel=kernel,
