@@ -25,6 +25,17 @@ LossFn: TypeAlias = Callable[[Params, Batch], Array]
 """`(params, batch) -> losses`, shape `(batch,)`, in nats where the loss is a negative log-likelihood.
 
 One loss per example; the library takes the mean. Paired baselines, WAIC and influence functions need them apart.
+
+One compilation serves every checkpoint as long as `loss_fn` is the same function: define it once, and let parameters and data
+come in as arguments. What compiles again, seconds and tens of megabytes each time:
+
+* a function made anew in the loop: a lambda, a nested `def`, a new `functools.partial`, a method of a new object (two of
+  them are different functions, though they read alike). A frozen dataclass with `__call__`, or a module of flax linen,
+  whose settings are equal is the same function;
+* arrays or numbers that change and are closed over: put them into `data` or `params`;
+* other shapes or types of parameters or data, and another kernel, `chunk_size` or observable.
+
+`sample` warns once (`slt_jax.sampling.recompilation.RecompilationWarning`) when a third function of one definition arrives.
 """
 
 Observable: TypeAlias = Callable[[Params], Array]

@@ -245,19 +245,21 @@ def test_state_on_disk_continues_to_the_same_bits(tmp_path, monkeypatch):
         thinning=2,
     )  # fmt: skip
     whole = draw()
-    import slt_jax.sampling.driver as driver
+    from slt_jax.sampling import driver, state
 
     saves = []
-    real_save = driver.save_state
+    real_save = state.save_state
 
-    def save_then_die(path, tree, identity):
-        real_save(path, tree, identity)
-        saves.append(path)
+    def save_then_die(*arguments):
+        real_save(*arguments)
+        saves.append(arguments)
         if len(saves) % 3 == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "save_state", save_then_die)
+    monkeypatch.setattr(state, "save_state", save_then_die)
     monkeypatch.setattr(driver, "CHUNK_SECONDS", 0.0)  # chunks stay short, so that there is something to interrupt
+    monkeypatch.setattr(state, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(state, "SAVE_SHARE", 0.0)
     for _ in range(50):
         try:
             resumed = draw(state_path=tmp_path / "state.npz")

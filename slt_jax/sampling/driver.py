@@ -29,8 +29,9 @@ from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection, Look, check_losses, look
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.metrics import Metric
-from slt_jax.sampling.samples import ChainSettings, Samples, collect, join, select_chains
-from slt_jax.sampling.storage import fingerprint, load_state, save_state
+from slt_jax.sampling.recompilation import watch_compilations
+from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
+from slt_jax.sampling.state import Recorded, StateFile, open_state, run_identity
 from slt_jax.sampling.tuned import Tuned
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
@@ -77,7 +78,9 @@ def sample(
         observables: name -> function of the full parameters, recorded at each draw.
         baseline: "paired" (loss at w* on the same minibatch), "full" (one pass over the data), or a number.
         progress: show a bar with rate and remaining time on stderr.
-        state_path: file in which to keep the state; an existing one of the same run is continued to the same bits.
+        state_path: file in which to keep the state, written every half minute and at the end; an existing one of the same
+            run is continued to the same bits. It belongs to all that its numbers follow from: every argument here but
+            `progress`, `layout` and `devices`, with `loss_fn` and observables told by what they compute.
         inspection: what `inspect` or `calibrate` found at w*, to be used again; by default `sample` looks itself; `False`
             leaves the look out, and with it every status that comes of it.
         layout: "vmap" or "map"; default by backend.
@@ -85,7 +88,8 @@ def sample(
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `sample` is called under `jit`, `vmap` or `grad`.
-        ValueError: on settings out of range or a posterior that cannot be sampled; one sentence says which.
+        ValueError: on settings out of range, a posterior that cannot be sampled, or a state file that is damaged, in use, or
+            of another run; one sentence says which.
     """
     check_on_host("sample", key, posterior, step_size)
     if isinstance(kernel, Tuned):
@@ -185,6 +189,8 @@ def sample_chains(
         posterior, observables=observables, baseline=baseline, layout=layout, devices=devices, state_path=state_path
     )
     total_steps = num_burnin + num_draws * thinning
+    given = posterior
+    watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
     seen = _look(key, posterior, settings) if inspection is None or inspection is True else None
     posterior, number = _with_baseline(posterior, kernel, baseline, num_chains * total_steps)
     program = _Program(
@@ -199,18 +205,24 @@ def sample_chains(
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
     chains = _start(keys, settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
-    identity = None
-    if state_path is not None:
-        identity = fingerprint(keys, settings, posterior.center, posterior.data, metric, stages, repr(kernel))
-    chains, burnin, draws = _advance_all(chains, settings, shared, program, stages, progress, state_path, identity)
-    acceptance = _acceptance(chains, settings, shared, program)
+    start = Recorded(chains, {name: [] for name in stages}, dict.fromkeys(stages, 0))
+    identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline)
+    shapes = partial(_trace_shapes, chains, settings, shared, program)
+
+    def first_draws(stage: str, count: int) -> Any:
+        fresh = _start(keys, settings, shared, program)
+        return _advance_chunk(fresh, settings, shared, program, count, stages[stage][1])[1]
+
+    with open_state(state_path, identity, start, shapes, first_draws) as state:
+        recorded = _advance_all(state, settings, shared, program, stages, progress)
+    acceptance = _acceptance(recorded.chains, settings, shared, program)
     if seen is not None:
-        inspection = _with_heating(seen, chains, kernel, float(np.max(settings.step_size)), metric)
+        inspection = _with_heating(seen, recorded.chains, kernel, float(np.max(settings.step_size)), metric)
     found = inspection if isinstance(inspection, Inspection) else Inspection()
-    adapting = bool(np.any(kernel.is_adapting(chains.kernel_state)))
+    adapting = bool(np.any(kernel.is_adapting(recorded.chains.kernel_state)))
     return collect(
-        chains, burnin, draws, acceptance, settings, baseline if isinstance(baseline, str) else "number", number,
-        replace(found, adapting=adapting),
+        recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
+        baseline if isinstance(baseline, str) else "number", number, replace(found, adapting=adapting),
     )  # fmt: skip
 
 
@@ -314,74 +326,54 @@ def _acceptance(chains: ChainState, settings: ChainSettings, shared: Any, progra
     return map_chains(accept, program.mesh, program.layout)((chains, settings), shared)
 
 
+def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, program: _Program) -> Any:
+    counts = (jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32))
+    return jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
+
+
+def _advance_chunk(
+    chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, draws: int, thinning: int
+) -> tuple[ChainState, Any]:
+    """The chains after `draws` draws, and their trace on the host."""
+    counts = (jnp.asarray(draws, jnp.int32), jnp.asarray(thinning, jnp.int32))
+    chains, trace = _advance(chains, settings, shared, counts, program)
+    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, :draws], trace)
+
+
 def _advance_all(
-    chains: ChainState,
+    state: StateFile,
     settings: ChainSettings,
     shared: Any,
     program: _Program,
     stages: dict[str, tuple[int, int]],
     progress: bool,
-    state_path: Path | str | None,
-    identity: str | None,
-) -> tuple[ChainState, list, list]:
+) -> Recorded:
     """Run burn-in and draws chunk by chunk; the host keeps the recorded values, the devices only the chains."""
-    pieces: dict[str, list] = {"burnin": [], "draws": []}
-    done = dict.fromkeys(stages, 0)
-    if state_path is not None and Path(state_path).exists():
-        chains, pieces, done = _restore(Path(state_path), chains, settings, shared, program, identity)
+    recorded = state.recorded
+
+    def steps_done() -> int:
+        return sum(recorded.done[name] * thinning for name, (_, thinning) in stages.items())
+
     total = sum(count * thinning for count, thinning in stages.values())
     with progress_bar("sampling", total, show=progress) as update:
-        update(sum(done[name] * stages[name][1] for name in stages))
+        update(steps_done())
         longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
-            if name == "draws" and done["burnin"] > 0:
-                chains = _end_burnin(chains, program.kernel)  # once or again: the second time nothing changes
-            while done[name] < count:
-                active = min(longest, count - done[name])
-                counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
+            if name == "draws" and recorded.done["burnin"] > 0:
+                recorded.chains = _end_burnin(recorded.chains, program.kernel)  # the second time nothing changes
+            while recorded.done[name] < count:
+                active = min(longest, count - recorded.done[name])
                 started = time.monotonic()
-                chains, trace = _advance(chains, settings, shared, counts, program)
-                pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:, :active], trace))
+                recorded.chains, trace = _advance_chunk(recorded.chains, settings, shared, program, active, thinning)
+                recorded.pieces[name].append(trace)
                 if time.monotonic() - started < CHUNK_SECONDS:
                     longest = min(4 * longest, program.capacity)
-                done[name] += active
-                update(sum(done[name] * stages[name][1] for name in stages))
-                if state_path is not None:
-                    save_state(Path(state_path), _stored(chains, pieces, done), identity or "")
-    return chains, pieces["burnin"], pieces["draws"]
+                recorded.done[name] += active
+                update(steps_done())
+                state.advanced(finished=steps_done() == total)
+    return recorded
 
 
 @partial(jax.jit, static_argnames="kernel")
 def _end_burnin(chains: ChainState, kernel: Kernel) -> ChainState:
     return jax.vmap(partial(end_burnin, kernel=kernel))(chains)
-
-
-def _stored(chains: ChainState, pieces: dict[str, list], done: dict[str, int]) -> Any:
-    joined = {name: join(parts) for name, parts in pieces.items() if parts}
-    return {"chains": chains, "done": done, "traces": joined}
-
-
-def _restore(
-    path: Path,
-    chains: ChainState,
-    settings: ChainSettings,
-    shared: Any,
-    program: _Program,
-    identity: str | None,
-) -> tuple[ChainState, dict[str, list], dict[str, int]]:
-    counts = (jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32))
-    trace = jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
-    # Which stages have a trace is part of the stored structure; try the later state first.
-    error: ValueError | None = None
-    for names in (("burnin", "draws"), ("draws",), ("burnin",)):
-        like = {"chains": chains, "done": {"burnin": 0, "draws": 0}, "traces": dict.fromkeys(names, trace)}
-        try:
-            stored = load_state(path, like, identity or "")
-        except ValueError as failure:
-            error = failure
-            continue
-        done = {name: int(value) for name, value in stored["done"].items()}
-        if all((done[name] > 0) == (name in names) for name in done):
-            pieces = {name: [stored["traces"][name]] if name in names else [] for name in done}
-            return jax.tree.map(jnp.asarray, stored["chains"]), pieces, done
-    raise error or ValueError(f"sampling state {path} cannot be read; delete it to start again")

@@ -76,7 +76,8 @@ def load_samples(cls: type["Samples"], path: Path | str) -> "Samples":
     observables = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
     recorded: dict[str, Any] = {name: arrays[f"field/{name}"] for name in _array_fields(cls)}
     found = header.pop("inspection").items()
-    inspection = Inspection(**{name: float(value) if isinstance(value, str) else value for name, value in found})
+    values: dict[str, Any] = {name: float(value) if isinstance(value, str) else value for name, value in found}
+    inspection = Inspection(**values)
     return cls(observables=observables, chains=None, inspection=inspection, **recorded, **header)
 
 

@@ -1,27 +1,81 @@
-"""Sampling state on disk: written whole or not at all, refused if it belongs to another run."""
+"""Sampling state on disk: written whole or not at all, refused if it is damaged or belongs to another run, one writer."""
 
-import hashlib
-import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-__all__ = ["fingerprint", "load_state", "save_state"]
+from slt_jax.files import only_writer, reason
+from slt_jax.identity import check_same, record
+from slt_jax.sampling.archive import read_archive, write_archive
+
+__all__ = ["load_state", "lock_state", "save_state"]
+
+KIND = "sampling state"
 
 
-def fingerprint(*parts: Any) -> str:
-    """A hash of pytrees and settings: two runs with the same one would draw the same chains."""
-    digest = hashlib.sha256()
-    for part in parts:
-        leaves, structure = jax.tree.flatten(part)
-        digest.update(str(structure).encode())
-        for leaf in leaves:
-            array = _to_numpy(leaf) if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(repr(leaf))
-            digest.update(str((array.dtype, array.shape)).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def lock_state(path: Path) -> AbstractContextManager[None]:
+    """Hold `path` for this call alone, until the block ends or the process dies.
+
+    Raises:
+        ValueError: if another call, in this process or in another, holds it, or no file can be made there.
+    """
+    return only_writer(path.with_name(path.name + ".lock"), f"sampling state {path}", "give another state_path")
+
+
+def save_state(path: Path, tree: Any, done: Mapping[str, int], identity: Mapping[str, str]) -> None:
+    """Write the leaves of `tree` to `path`, atomically.
+
+    Args:
+        path: the file.
+        tree: pytree of arrays, typed keys included.
+        done: draws made in each stage; also says which traces `tree` has.
+        identity: name -> digest of what the run follows from.
+    """
+    arrays = {f"leaf_{index}": _to_numpy(leaf) for index, leaf in enumerate(jax.tree.leaves(tree))}
+    write_archive(path, KIND, {**record(identity), "done": dict(done)}, arrays)
+
+
+def load_state(
+    path: Path,
+    like: Callable[[Mapping[str, int]], Any],
+    identity: Mapping[str, str],
+    same_numbers: Callable[[Mapping[str, int], Any], bool],
+) -> tuple[dict[str, int], Any]:
+    """Read what `save_state` wrote: `done`, and the tree.
+
+    Args:
+        path: the file.
+        like: `done -> tree` of arrays or shapes, the structure to read into.
+        identity: name -> digest, of the run that asks.
+        same_numbers: `(done, tree) -> bool`, asked if the file was written under another version of jax.
+
+    Raises:
+        ValueError: if the file belongs to a run with other settings, or cannot be read.
+    """
+    try:
+        header, arrays = read_archive(path, KIND)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"sampling state {path} cannot be read ({reason(error)}); give another path, or delete it to start again"
+        ) from error
+    check = partial(check_same, f"sampling state {path}", header, identity, remedy="give another path or delete it")
+    done = header["done"]
+    leaves, structure = jax.tree.flatten(like(done))
+    if [array.shape for array in arrays.values()] != [_to_shape(leaf) for leaf in leaves]:
+        check(same_numbers=lambda: False)
+        raise ValueError(f"sampling state {path} was written by another version of slt_jax; delete it to start again")
+    restored = [
+        jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        for leaf, array in zip(leaves, arrays.values(), strict=True)
+    ]
+    tree = jax.tree.unflatten(structure, restored)
+    check(same_numbers=lambda: same_numbers(done, tree))
+    return done, tree
 
 
 def _is_key(leaf: Any) -> bool:
@@ -32,34 +86,5 @@ def _to_numpy(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def save_state(path: Path, tree: Any, fingerprint: str) -> None:
-    """Write the leaves of `tree` to `path` (npz), atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    leaves = {f"leaf_{i}": _to_numpy(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, fingerprint=np.asarray(fingerprint), **leaves)
-    os.replace(partial, path)
-
-
-def load_state(path: Path, like: Any, fingerprint: str) -> Any:
-    """Read what `save_state` wrote, in the structure of `like` (a pytree of arrays or shapes).
-
-    Raises:
-        ValueError: if the file belongs to a run with other settings, or cannot be read.
-    """
-    leaves, structure = jax.tree.flatten(like)
-    try:
-        with np.load(path) as stored:
-            found = str(stored["fingerprint"])
-            arrays = [stored[f"leaf_{i}"] for i in range(len(stored.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"sampling state {path} cannot be read ({error}); delete it to start again") from error
-    if found != fingerprint or len(arrays) != len(leaves):
-        raise ValueError(f"sampling state {path} belongs to a run with other settings; give another path or delete it")
-    restored = [
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
-        for leaf, array in zip(leaves, arrays, strict=True)
-    ]
-    return jax.tree.unflatten(structure, restored)
+def _to_shape(leaf: Any) -> tuple[int, ...]:
+    return jax.eval_shape(jax.random.key_data, leaf).shape if _is_key(leaf) else leaf.shape

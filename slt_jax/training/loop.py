@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from slt_jax.identity import content, program
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey
 
@@ -21,6 +22,8 @@ __all__ = [
     "train_steps",
     "triangle_schedule",
 ]
+
+FIRST_STEPS = 3  # a store knows its training by them under another version of jax
 
 BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
 """`(key, step, data) -> batch`: pure; `key` is already folded with the step, `data` is whatever `train` was given."""
@@ -105,38 +108,72 @@ def train(
     Args:
         key: typed PRNG key; step t uses `fold_in(key, t)`.
         loss_fn: `(params, batch) -> losses`; hashable, as `batch_fn`.
-        params: initial parameters, used if the store is empty.
+        params: initial parameters, where the training began also if it is continued.
         batch_fn: `(key, step, data) -> batch`, pure.
         optimizer: an optax transformation, schedule included.
         num_steps: where to stop.
-        store: where parameters and the full state are kept.
+        store: where parameters and the full state are kept. It belongs to this training, told by what its functions compute:
+            another `num_steps`, `save_at` or `max_chunk` continues it, anything else needs a store of its own.
         save_at: steps at which parameters are kept.
         data: passed to `batch_fn`; traced.
         max_chunk: most steps between two returns to the host.
         on_progress: called with (step, mean loss since the last call).
 
     Raises:
-        ValueError: if the stored state cannot be read.
+        ValueError: if the stored state cannot be read, or the store is of another training or in use.
         FloatingPointError: if the training loss stops being finite.
     """
-    state = store.restore_state(like=init_train_state(params, optimizer))
-    if state is None:
-        state = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
-    targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
-    if int(state.step) == 0 and targets[0] == 0:
-        store.save(0, state.params, state)
-    for target in targets:
-        while (step := int(state.step)) < target:
-            count = jnp.asarray(min(max_chunk, target - step), jnp.int32)
-            state, loss = train_steps(
-                key, state, data, count, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update
-            )
-            if not np.isfinite(loss):
-                raise FloatingPointError(
-                    f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate"
-                )
-            on_progress(int(state.step), float(loss))
-            if int(state.step) == target:
-                store.save(target, state.params, state)
-    store.wait()
+    with store.only_writer():
+        advance = partial(train_steps, key, data=data, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)
+
+        def first_numbers() -> list[float]:
+            fresh = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
+            moved, loss = advance(fresh, num_steps=jnp.asarray(FIRST_STEPS, jnp.int32))
+            return [float(loss), *(float(jnp.linalg.norm(leaf)) for leaf in jax.tree.leaves(moved.params))]
+
+        store.claim(_training_identity(key, loss_fn, params, batch_fn, optimizer, data), first_numbers)
+        state = store.restore_state(like=init_train_state(params, optimizer))
+        if state is None:
+            state = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
+        targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
+        if int(state.step) == 0 and targets[0] == 0:
+            store.save(0, state.params, state)
+        for target in targets:
+            while (step := int(state.step)) < target:
+                state, loss = advance(state, num_steps=jnp.asarray(min(max_chunk, target - step), jnp.int32))
+                if not np.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate"
+                    )
+                on_progress(int(state.step), float(loss))
+                if int(state.step) == target:
+                    store.save(target, state.params, state)
+        store.wait()
     return state
+
+
+def _training_identity(
+    key: PRNGKey,
+    loss_fn: LossFn,
+    params: Params,
+    batch_fn: BatchFn,
+    optimizer: optax.GradientTransformation,
+    data: Any,
+) -> dict[str, str]:
+    """Name -> digest of everything that checkpoints follow from, how many steps are made and kept apart."""
+    step = jnp.zeros((), jnp.int32)
+    batch = jax.eval_shape(batch_fn, key, step, data)
+    optimizer_state = optimizer.init(params)
+
+    def loss_and_gradient(params: Params, batch: Batch) -> tuple[Array, Params]:
+        return jax.value_and_grad(lambda params: jnp.mean(loss_fn(params, batch)))(params)
+
+    return {
+        "key": content(key),
+        "loss_fn": program(loss_and_gradient, params, batch),
+        "params": content(params),
+        "batch_fn": program(batch_fn, key, step, data),
+        "optimizer": program(optimizer.update, params, optimizer_state, params),
+        "optimizer's state": content(optimizer_state),
+        "data": content(data),
+    }

@@ -1,0 +1,65 @@
+"""Seeing that one loss is compiled again and again, because each checkpoint brings a function of its own."""
+
+import warnings
+import weakref
+from collections.abc import Callable
+from functools import partial
+from types import CodeType, MethodType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slt_jax.typing import LossFn
+
+__all__ = ["RecompilationWarning", "watch_compilations"]
+
+MANY = 3
+"""Functions of one definition: two may be a comparison, three are a habit."""
+
+_seen: dict[Any, list[weakref.ref]] = {}
+"""(definition, whatever else makes a program another one) -> the first functions met, up to `MANY`."""
+
+
+class RecompilationWarning(UserWarning):
+    """One definition of a loss arrives as ever new functions, each of which is compiled anew."""
+
+
+def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
+    """Warn once for a definition that comes as `MANY` different functions for arguments and settings that are the same.
+
+    Args:
+        loss_fn: what is compiled; functions, methods and `functools.partial`s of them are told from each other by
+            `==`, as `jax.jit` does. Other callables are not watched.
+        arguments: pytree of the arrays that it is called with; their shapes and types count.
+        program: what else is static in the compiled program, hashable.
+    """
+    code = _definition(loss_fn)
+    if code is None:
+        return
+    shapes = tuple((jnp.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(arguments))
+    found = _seen.setdefault((code, jax.tree.structure(arguments), shapes, program), [])
+    if len(found) >= MANY or any(reference() == loss_fn for reference in found):
+        return
+    found.append(weakref.WeakMethod(loss_fn) if isinstance(loss_fn, MethodType) else weakref.ref(loss_fn))
+    if len(found) == MANY:
+        warnings.warn(
+            f"loss_fn '{code.co_qualname}' ({code.co_filename}, line {code.co_firstlineno}) came as {MANY} different functions "
+            "of that one definition, and each is compiled anew, which takes seconds and memory; define it once, outside the "
+            "loop over checkpoints, and give what changes as params or data",
+            RecompilationWarning,
+            stacklevel=4,
+        )
+
+
+def _definition(function: Callable | Any) -> CodeType | None:
+    """The code of a function under methods, `functools.partial`s and wrappers that say what they wrap."""
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return getattr(function, "__code__", None)
