@@ -141,7 +141,10 @@ def minibatch_center_loss(posterior: LocalPosterior, indices: Array | None) -> A
 
 
 def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 4096) -> Array:
-    """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n."""
+    """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n.
+
+    Trailing axes of the losses, one per token say, are kept.
+    """
     n = posterior.n
     whole_chunks, rest = divmod(n, chunk_size)
     pieces = []
@@ -150,7 +153,8 @@ def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 
             lambda leaf: leaf[: whole_chunks * chunk_size].reshape(whole_chunks, chunk_size, *leaf.shape[1:]),
             posterior.data,
         )
-        pieces.append(jax.lax.map(lambda batch: posterior.losses(params, batch), chunked).reshape(-1))
+        losses = jax.lax.map(lambda batch: posterior.losses(params, batch), chunked)
+        pieces.append(losses.reshape(-1, *losses.shape[2:]))
     if rest:
         pieces.append(posterior.losses(params, jax.tree.map(lambda leaf: leaf[n - rest :], posterior.data)))
     return jnp.concatenate(pieces)

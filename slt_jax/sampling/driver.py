@@ -25,6 +25,7 @@ from slt_jax.sampling.kernels import Kernel
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.preconditioners import Metric
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, join, select_chains
+from slt_jax.sampling.statistics import Statistic, check_traces
 from slt_jax.sampling.storage import fingerprint, load_state, save_state
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
@@ -46,6 +47,7 @@ def sample(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
@@ -65,6 +67,8 @@ def sample(
         thinning: steps per draw; the value after the last of them is recorded.
         metric: constant preconditioner (`curvature_metric`).
         observables: name -> function of the full parameters, recorded at each draw.
+        statistics: name -> `cross_moments(...)` or `example_moments(...)`, updated at each draw and carried with the chain:
+            what replaces the trace of an observable that is too large to record.
         baseline: "paired" (loss at w* on the same minibatch), "full" (one pass over the data), or a number.
         progress: show a bar with rate and remaining time on stderr.
         state_path: file in which to keep the state; an existing one of the same run is continued to the same bits.
@@ -78,7 +82,7 @@ def sample(
     settings = _uniform_settings(num_chains, step_size, posterior)
     return sample_chains(
         key, posterior, kernel, settings, num_draws=num_draws, num_burnin=num_burnin, thinning=thinning, metric=metric,
-        observables=observables, baseline=baseline, progress=progress, state_path=state_path, layout=layout,
+        observables=observables, statistics=statistics, baseline=baseline, progress=progress, state_path=state_path, layout=layout,
         devices=devices,
     )  # fmt: skip
 
@@ -133,6 +137,7 @@ def sample_chains(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
@@ -158,13 +163,16 @@ def sample_chains(
         record_center_loss=number is None,
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
-    shared = replicate((posterior, metric, wrapped), program.mesh)
+    check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
+    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), program.mesh)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
     chains = _start(keys, settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
     identity = None
     if state_path is not None:
         identity = fingerprint(keys, settings, posterior.center, posterior.data, metric, stages, kernel.name)
+        moments = {name: (one.num_blocks, jax.tree.leaves(one)) for name, one in (statistics or {}).items()}
+        identity = fingerprint(identity, moments) if moments else identity
     chains, burnin, draws = _advance_all(chains, settings, shared, program, stages, progress, state_path, identity)
     acceptance = _acceptance(chains, settings, shared, program)
     return collect(
@@ -219,7 +227,7 @@ def _local(posterior: LocalPosterior, setting: ChainSettings) -> LocalPosterior:
 def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Program) -> ChainState:
     def start(per_chain: Any, shared: Any) -> ChainState:
         key, setting = per_chain
-        return init_chain(key, _local(shared[0], setting), program.kernel)
+        return init_chain(key, _local(shared[0], setting), program.kernel, shared[3])
 
     return map_chains(start, program.mesh, program.layout)((keys, settings), shared)
 
@@ -230,7 +238,7 @@ def _advance(
 ) -> tuple[ChainState, Any]:
     def advance(per_chain: Any, shared: Any) -> Any:
         chain, setting = per_chain
-        (posterior, metric, observables), (active_draws, thinning) = shared
+        (posterior, metric, observables, statistics), (active_draws, thinning, total_draws) = shared
         return run(
             chain,
             _local(posterior, setting),
@@ -241,6 +249,8 @@ def _advance(
             thinning=thinning,
             metric=metric,
             observables=observables,
+            statistics=statistics,
+            statistics_draws=total_draws,
             record_center_loss=program.record_center_loss,
         )
 
@@ -276,11 +286,13 @@ def _advance_all(
         update(sum(done[name] * stages[name][1] for name in stages))
         longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
+            # Burn-in is no draw: its program carries the statistics and does not evaluate them.
+            given = shared if name == "draws" else (*shared[:3], {})
             while done[name] < count:
                 active = min(longest, count - done[name])
-                counts = (jnp.asarray(active, jnp.int32), jnp.asarray(thinning, jnp.int32))
+                counts = tuple(jnp.asarray(value, jnp.int32) for value in (active, thinning, count))
                 started = time.monotonic()
-                chains, trace = _advance(chains, settings, shared, counts, program)
+                chains, trace = _advance(chains, settings, given, counts, program)
                 pieces[name].append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:, :active], trace))
                 if time.monotonic() - started < CHUNK_SECONDS:
                     longest = min(4 * longest, program.capacity)
@@ -304,7 +316,7 @@ def _restore(
     program: _Program,
     identity: str | None,
 ) -> tuple[ChainState, dict[str, list], dict[str, int]]:
-    counts = (jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32))
+    counts = tuple(jnp.asarray(value, jnp.int32) for value in (0, 1, 1))
     trace = jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
     # Which stages have a trace is part of the stored structure; try the later state first.
     error: ValueError | None = None

@@ -1,6 +1,6 @@
 """What chains recorded: settings going in, `Samples` coming out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +39,8 @@ class Samples:
         baseline: "paired", "full" or "number".
         nbeta, localization, step_size: the settings of each chain, `(chain,)`.
         num_parameters: how many scalars were sampled.
-        chains: the chains' final states, leading axis `chain`.
+        chains: the chains' final states, leading axis `chain`, their statistics taken out.
+        statistics: name -> state of a `Statistic` after the last draw (`BlockMoments`), leading axis `chain`.
     """
 
     loss: np.ndarray
@@ -55,6 +56,7 @@ class Samples:
     step_size: np.ndarray
     num_parameters: int
     chains: ChainState
+    statistics: dict[str, Any] = field(default_factory=dict)
 
     @property
     def excess(self) -> np.ndarray:
@@ -71,9 +73,10 @@ def select_chains(samples: Samples, chains: slice) -> Samples:
     names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
     picked = {name: getattr(samples, name)[chains] for name in names}
     observables = {name: values[chains] for name, values in samples.observables.items()}
+    statistics = jax.tree.map(lambda leaf: leaf[chains], samples.statistics)
     device = min(samples.chains.key.devices(), key=lambda one: one.id)
     states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
-    return replace(samples, observables=observables, chains=states, **picked)
+    return replace(samples, observables=observables, statistics=statistics, chains=states, **picked)
 
 
 def join(parts: list) -> Any:
@@ -114,5 +117,6 @@ def collect(
         localization=np.asarray(settings.localization, np.float64),
         step_size=np.asarray(settings.step_size, np.float64),
         num_parameters=num_parameters(sampled),
-        chains=chains,
+        chains=chains._replace(statistics={}),
+        statistics=jax.tree.map(np.asarray, chains.statistics),
     )
