@@ -13,7 +13,16 @@ import numpy as np
 
 from slt_jax.sampling.statistics import BlockMoments
 
-__all__ = ["Jackknife", "blocks_of", "jackknife", "moments_of_traces", "pool", "t_quantile"]
+__all__ = [
+    "Jackknife",
+    "blocks_of",
+    "deletions",
+    "from_deletions",
+    "jackknife",
+    "moments_of_traces",
+    "pool",
+    "t_quantile",
+]
 
 FEWEST_BLOCKS = 16
 """Blocks in all, at least where the chains kept that many. Fewer make the error bar noisy, more make blocks short."""
@@ -123,24 +132,32 @@ def pool(blocks: BlockMoments) -> BlockMoments:
 
 
 def jackknife(function: Callable[[BlockMoments], np.ndarray], blocks: BlockMoments) -> Jackknife:
-    """`function` of the pooled moments of `blocks`, with the delete-one-block standard error.
+    """`function` of the pooled moments of `blocks`, with the delete-one-block standard error."""
+    return from_deletions(*deletions(function, blocks), blocks.count)
+
+
+def deletions(function: Callable[[BlockMoments], np.ndarray], blocks: BlockMoments) -> tuple[np.ndarray, np.ndarray]:
+    """`function` of all blocks, and of all but one for each of them, with a leading axis `block`."""
+    everyone = np.arange(len(blocks.count))
+    value = np.asarray(function(pool(blocks)), np.float64)
+    if len(everyone) < 2:
+        return value, np.full((1, *value.shape), np.nan)
+    return value, np.stack([function(pool(_take(blocks, everyone != block))) for block in everyone])
+
+
+def from_deletions(value: np.ndarray, deleted: np.ndarray, count: np.ndarray) -> Jackknife:
+    """What `deletions` found, of blocks of `count` draws, as a value with its standard error.
 
     Source: Busing, Meijer & van der Leeden 1999, "Delete-m jackknife for unequal m".
     """
-    value = np.asarray(function(pool(blocks)), np.float64)
-    number = len(blocks.count)
-    if number < 2:
+    if len(count) < 2:
         return Jackknife(value, np.full_like(value, np.nan), 0)
-    share = blocks.count / blocks.count.sum()
-    everyone = np.arange(number)
-    deleted = np.stack([function(pool(_take(blocks, everyone != block))) for block in everyone])
-    kept = 1 - share.reshape(-1, *[1] * value.ndim)
-    corrected = number * value - np.sum(kept * deleted, axis=0)
+    share = (count / count.sum()).reshape(-1, *[1] * value.ndim)
+    corrected = len(count) * value - np.sum((1 - share) * deleted, axis=0)
     # Pseudo-values h·θ - (h - 1)·θ_(-j), h = 1/share; their spread over (h - 1) is the variance.
-    weight = 1 / (1 - kept)
-    pseudo = weight * value - (weight - 1) * deleted
-    variance = np.mean((pseudo - corrected) ** 2 / (weight - 1), axis=0)
-    return Jackknife(corrected, np.sqrt(variance), number - 1)
+    pseudo = value / share - (1 / share - 1) * deleted
+    variance = np.mean((pseudo - corrected) ** 2 / (1 / share - 1), axis=0)
+    return Jackknife(corrected, np.sqrt(variance), len(count) - 1)
 
 
 def t_quantile(level: float, degrees_of_freedom: int) -> float:
