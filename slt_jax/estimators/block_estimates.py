@@ -53,9 +53,9 @@ class CovarianceEstimate:
         """Ends of a two-sided interval of probability `level`, by Student's t; the shape of `value`."""
         reach = t_quantile(level, self.degrees_of_freedom)
         if not self.fisher:
-            return self.value - reach * self.std_error, self.value + reach * self.std_error
+            return np.asarray(self.value - reach * self.std_error), np.asarray(self.value + reach * self.std_error)
         z, error = np.arctanh(self.value), self.std_error / (1 - self.value**2)
-        return np.tanh(z - reach * error), np.tanh(z + reach * error)
+        return np.asarray(np.tanh(z - reach * error)), np.asarray(np.tanh(z + reach * error))
 
 
 def estimate_moments(
@@ -78,7 +78,7 @@ def estimate_moments(
         parts.append(_estimate_columns(given, diverged, function, columns, usable))
     value, error, ess = (np.concatenate([part[i] for part in parts], axis=-1).reshape(shape) for i in range(3))
     per_chain = np.concatenate([part[3] for part in parts], axis=-1).reshape(len(diverged), *shape)
-    between = value - per_chain[~diverged].mean(axis=0) if usable else np.full(shape, np.nan)
+    between = np.asarray(value - per_chain[~diverged].mean(axis=0)) if usable else np.full(shape, np.nan)
     freedom = parts[0][4]
     status = _status(value, between, ess, diverged, freedom, usable)
     return CovarianceEstimate(value, error, per_chain, between, ess, diverged, status, freedom)

@@ -184,7 +184,7 @@ def _mixed(given: BlockMoments, diverged: np.ndarray, full: Jackknife, tolerate_
     phi = pool(blocks_of(select_moments(given, ~diverged), slice(0, 0))).mean_x
     outside = np.abs(np.multiply.outer(phi, full.std_error)).reshape(x_shape + y_shape)
     freedom = min(inside.degrees_of_freedom, full.degrees_of_freedom)
-    return replace(inside, std_error=np.hypot(inside.std_error, outside), degrees_of_freedom=freedom)
+    return replace(inside, std_error=np.asarray(np.hypot(inside.std_error, outside)), degrees_of_freedom=freedom)
 
 
 def _mean_losses(given: BlockMoments, diverged: np.ndarray, tolerate_diverged: bool) -> Jackknife:
