@@ -21,6 +21,7 @@ _HOMES = {
     "Restriction": "slt_jax.posterior",
     "Samples": "slt_jax.sampling.samples",
     "adam": "slt_jax.sampling.preconditioners",
+    "by_layer_and_slice": "slt_jax.posterior",
     "by_path": "slt_jax.posterior",
     "by_slice": "slt_jax.posterior",
     "calibrate": "slt_jax.sampling.calibration",

@@ -43,7 +43,7 @@ class GridPosterior(NamedTuple):
 
 def grid_posterior(log_density: ArrayLike, log_cell: ArrayLike | float) -> GridPosterior:
     """Normalise exp(log_density) over grid cells of volume exp(log_cell)."""
-    exponent = np.asarray(log_density, np.float64) + log_cell
+    exponent = np.asarray(log_density, np.float64) + np.asarray(log_cell, np.float64)
     top = exponent.max()
     weight = np.exp(exponent - top)
     total = weight.sum()
