@@ -10,7 +10,7 @@ The moments are streamed (`cross_moments`); what is here turns blocks of them in
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def trace_covariance(x: np.ndarray, y: np.ndarray) -> CovarianceEstimate:
 def influence(
     samples: Samples,
     name: str,
-    kind: Literal["covariance", "response", "correlation"] = "covariance",
+    kind: str = "covariance",
     *,
     n: int | None = None,
     tolerate_diverged: bool = False,
