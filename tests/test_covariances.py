@@ -242,7 +242,7 @@ def test_an_observable_that_never_moves_has_no_covariance(samples):
             lambda s: slt_jax.covariance(dataclasses.replace(s, nbeta=np.arange(4.0)), "total"),
             "several values of nbeta",
         ),
-        (lambda s: slt_jax.covariance(s, "influence").interval(95), "level = 95"),
+        (lambda s: slt_jax.covariance(s, "influence").interval(95.0), "level = 95"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(samples, call, message):
