@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from slt_jax.arguments import check_array, check_count, check_number, describe
 from slt_jax.inputs import check_data, check_one_place, check_params
 from slt_jax.linalg import mean_over_examples
-from slt_jax.restrictions import Restriction, by_path, by_slice, check_part, check_restriction
+from slt_jax.restrictions import Restriction, by_layer_and_slice, by_path, by_slice, check_part, check_restriction
 from slt_jax.trees import leading_axis, leaf_name, take_examples
 from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey, Scalar
 
 __all__ = [
     "LocalPosterior",
     "Restriction",
+    "by_layer_and_slice",
     "by_path",
     "by_slice",
     "check_loss_fn",
@@ -147,7 +148,10 @@ def minibatch_excess_and_gradient(
 
 
 def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 4096) -> Array:
-    """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n."""
+    """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n.
+
+    Trailing axes of the losses, one per token say, are kept.
+    """
     n = posterior.n
     whole_chunks, rest = divmod(n, chunk_size)
     pieces = []
@@ -156,7 +160,8 @@ def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 
             lambda leaf: leaf[: whole_chunks * chunk_size].reshape(whole_chunks, chunk_size, *leaf.shape[1:]),
             posterior.data,
         )
-        pieces.append(jax.lax.map(lambda batch: posterior.losses(params, batch), chunked).reshape(-1))
+        losses = jax.lax.map(lambda batch: posterior.losses(params, batch), chunked)
+        pieces.append(losses.reshape(-1, *losses.shape[2:]))
     if rest:
         pieces.append(posterior.losses(params, jax.tree.map(lambda leaf: leaf[n - rest :], posterior.data)))
     return jnp.concatenate(pieces)

@@ -13,7 +13,7 @@ from slt_jax.arguments import describe, is_traced
 from slt_jax.trees import matching_paths, path_string
 from slt_jax.typing import Array, Params
 
-__all__ = ["Restriction", "by_path", "by_slice", "check_part", "check_restriction", "check_stack"]
+__all__ = ["Restriction", "by_layer_and_slice", "by_path", "by_slice", "check_part", "check_restriction", "check_stack"]
 
 
 class Restriction(NamedTuple):
@@ -218,3 +218,101 @@ def check_stack(restrictions: Any, center: Params) -> int:
             if axis is not None:
                 _check_in_range(path, arrays[path], axis, take.args[0])
     return counts.pop()
+
+
+@dataclass(frozen=True)
+class _TakeLayerSlice:
+    """A slice of leaves of one of several layers, `(layer, index, tree) -> part`, both traced.
+
+    The part has the paths of layer 0 whichever layer it is of, for one program serves all. Hashable.
+    """
+
+    layers: tuple[_TakeLeaves, ...]
+
+    def paths(self, tree: Params) -> list[list[str]]:
+        """The paths taken in every layer, in the order of those in layer 0."""
+        paths = [list(layer.axis_of(tree)) for layer in self.layers]
+        if len({len(found) for found in paths}) != 1:
+            raise ValueError(
+                f"restriction patterns match {[len(found) for found in paths]} leaves; layers must be alike"
+            )
+        return paths
+
+    def __call__(self, layer: Array, index: Array, tree: Params) -> dict[str, Array]:
+        _check_index("layer", layer, len(self.layers))
+        paths = self.paths(tree)
+
+        def take(number: int) -> Callable[[Params], dict[str, Array]]:
+            def from_layer(tree: Params) -> dict[str, Array]:
+                part = self.layers[number](index, tree)
+                return {name: part[path] for name, path in zip(paths[0], paths[number], strict=True)}
+
+            return from_layer
+
+        return jax.lax.switch(layer, [take(number) for number in range(len(self.layers))], tree)
+
+
+@dataclass(frozen=True)
+class _PutLayerSlice:
+    """The inverse of `_TakeLayerSlice`.
+
+    Every layer's leaf is given a slice: the part, or what it had. A switch between whole trees would copy them at each step,
+    once for every layer where chains are batched.
+    """
+
+    selection: _TakeLayerSlice
+
+    def __call__(self, layer: Array, index: Array, tree: Params, part: dict[str, Array]) -> Params:
+        paths = self.selection.paths(tree)
+        homes: dict[str, tuple[int, str, Any]] = {}  # of every leaf that is sliced: layer, name in the part, axis
+        for number, own in enumerate(paths):
+            axes = self.selection.layers[number].axis_of(tree)
+            homes |= {path: (number, name, axes[path]) for name, path in zip(paths[0], own, strict=True)}
+
+        def put(path: tuple, leaf: Array) -> Array:
+            if path_string(path) not in homes:
+                return leaf
+            number, name, axis = homes[path_string(path)]
+            kept = jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
+            return jax.lax.dynamic_update_index_in_dim(leaf, jnp.where(layer == number, part[name], kept), index, axis)
+
+        return jax.tree_util.tree_map_with_path(put, tree)
+
+
+def _check_index(name: str, index: Array, count: int) -> None:
+    # An index inside a compiled program clamps silently, so a concrete one is checked while it can be.
+    if not isinstance(index, jax.core.Tracer) and jnp.ndim(index) == 0 and not 0 <= int(index) < count:
+        raise ValueError(f"restriction {name} {int(index)} is outside 0..{count - 1}")
+
+
+def by_layer_and_slice(axes: Mapping[str, int], num_layers: int, layer: int | Array, index: int | Array) -> Restriction:
+    """`by_slice` in one of several equal layers: all heads of all layers are one stack, and one compiled program.
+
+    Args:
+        axes: glob pattern -> the axis that is sliced; `{layer}` in a pattern stands for the layer's number.
+        num_layers: how many layers there are, numbered from 0.
+        layer, index: which layer, and the position along the axes. Traced: two arrays of shape `(heads,)` make a stack.
+
+    Raises:
+        ValueError: if `num_layers` is below 1 or no pattern names a layer; when it is applied, if a pattern matches nothing,
+            layers differ, or a concrete layer or index is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.restrictions import by_layer_and_slice
+        >>> tree = {f"block_{layer}": {"qkv": jnp.full((2, 3), layer)} for layer in range(4)}
+        >>> restriction = by_layer_and_slice({"block_{layer}/qkv": 0}, 4, layer=3, index=1)
+        >>> restriction.take(tree)["block_0/qkv"].tolist()
+        [3, 3, 3]
+    """
+    if num_layers < 1:
+        raise ValueError(f"num_layers = {num_layers}; it must be at least 1")
+    if not any("{layer}" in pattern for pattern in axes):
+        raise ValueError(f"patterns {list(axes)} name no layer; write {{layer}} where its number stands")
+
+    def of_layer(number: int) -> _TakeLeaves:
+        return _TakeLeaves(tuple(pattern.replace("{layer}", str(number)) for pattern in axes), tuple(axes.values()))
+
+    selection = _TakeLayerSlice(tuple(of_layer(number) for number in range(num_layers)))
+    layer, index = jnp.asarray(layer), jnp.asarray(index)
+    return Restriction(Partial(selection, layer, index), Partial(_PutLayerSlice(selection), layer, index))

@@ -16,7 +16,8 @@ from slt_jax.identity import setting
 from slt_jax.posterior import LocalPosterior, by_path, restrict
 from slt_jax.sampling import driver, state
 from slt_jax.sampling.driver import sample
-from slt_jax.sampling.preconditioners import Metric, rmsprop
+from slt_jax.sampling.metrics import Metric
+from slt_jax.sampling.preconditioners import rmsprop
 from slt_jax.sampling.sgld import sgld
 from slt_jax.sampling.sgnht import sgnht
 from slt_jax.sampling.storage import load_state, save_state

@@ -4,6 +4,7 @@ A chain's randomness is a function of its key and of its step count alone, so a 
 continued gives the same bits as one that never stopped.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.base import Kernel, StepInfo
 from slt_jax.sampling.metrics import Metric
+from slt_jax.sampling.statistics import Statistic
 from slt_jax.typing import Array, Observable, PRNGKey, Scalar
 
 __all__ = ["ChainState", "Trace", "end_burnin", "init_chain", "run"]
@@ -25,12 +27,14 @@ class ChainState(NamedTuple):
         step: number of steps taken, counting from 1 after the first.
         kernel_state: what the kernel keeps; `.params` is the current parameter.
         finite: whether every loss and gradient so far was finite.
+        statistics: name -> state of a `Statistic`; empty if none is asked for.
     """
 
     key: PRNGKey
     step: Array
     kernel_state: Any
     finite: Array
+    statistics: dict[str, Any]
 
 
 class Trace(NamedTuple):
@@ -42,10 +46,14 @@ class Trace(NamedTuple):
     observables: dict[str, Array]
 
 
-def init_chain(key: PRNGKey, posterior: LocalPosterior, kernel: Kernel) -> ChainState:
-    """A chain at w*, before its first step."""
+def init_chain(
+    key: PRNGKey, posterior: LocalPosterior, kernel: Kernel, statistics: Mapping[str, Statistic] | None = None
+) -> ChainState:
+    """A chain at w*, before its first step; `statistics` are those that a later `run` will update."""
     kernel_state = kernel.init(jax.random.fold_in(key, 0), posterior)
-    return ChainState(key, jnp.zeros((), jnp.int32), kernel_state, jnp.asarray(True))
+    center = posterior.full_params(posterior.center)
+    states = {name: statistic.init(center) for name, statistic in (statistics or {}).items()}
+    return ChainState(key, jnp.zeros((), jnp.int32), kernel_state, jnp.asarray(True), states)
 
 
 def run(
@@ -59,6 +67,8 @@ def run(
     active_draws: int | Array | None = None,
     metric: Metric | None = None,
     observables: dict[str, Observable] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
+    statistics_draws: int | Array | None = None,
     record_center_loss: bool = True,
 ) -> tuple[ChainState, Trace]:
     """Continue `chain` for `num_draws` draws of `thinning` steps each; every value is recorded after the step.
@@ -74,6 +84,10 @@ def run(
             trace beyond them is zero.
         metric: constant preconditioner; traced.
         observables: name -> function of the full parameters.
+        statistics: name -> statistic, updated at each draw in `chain.statistics`, which `init_chain` made. Those in the
+            chain that are not named here stay as they are (burn-in).
+        statistics_draws: draws over which their blocks are laid, those of earlier and later calls included; default
+            `num_draws`; traced.
         record_center_loss: whether to record the excess over the loss at w*; if not, that loss is not computed either.
 
     Returns:
@@ -90,7 +104,15 @@ def run(
         if not record_center_loss:
             info = info._replace(excess=jnp.zeros_like(info.loss))
         finite = chain.finite & jnp.isfinite(info.loss) & jnp.isfinite(info.grad_norm)
-        return ChainState(chain.key, count, state, finite), info
+        return chain._replace(step=count, kernel_state=state, finite=finite), info
+
+    def accumulate(chain: ChainState) -> ChainState:
+        if not statistics:
+            return chain
+        params = posterior.full_params(chain.kernel_state.params)
+        total = num_draws if statistics_draws is None else statistics_draws
+        updated = {name: one.update(chain.statistics[name], params, total) for name, one in statistics.items()}
+        return chain._replace(statistics=chain.statistics | updated)
 
     def record(chain: ChainState, info: StepInfo) -> Trace:
         params = posterior.full_params(chain.kernel_state.params)
@@ -101,6 +123,7 @@ def run(
         chain, trace = carry
         chain, info = jax.lax.fori_loop(0, thinning, step, (chain, nothing))
         values = record(chain, info)
+        chain = accumulate(chain)
         trace = jax.tree.map(
             lambda buffer, value: jax.lax.dynamic_update_index_in_dim(buffer, value, index, 0), trace, values
         )

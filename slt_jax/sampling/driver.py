@@ -32,6 +32,7 @@ from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import watch_compilations
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
 from slt_jax.sampling.state import Recorded, StateFile, open_state, run_identity
+from slt_jax.sampling.statistics import Statistic, check_traces
 from slt_jax.sampling.tuned import Tuned
 from slt_jax.typing import Observable, PRNGKey, Scalar
 
@@ -54,6 +55,7 @@ def sample(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
@@ -76,6 +78,8 @@ def sample(
         thinning: steps per draw; the value after the last of them is recorded.
         metric: constant preconditioner (`curvature_metric`).
         observables: name -> function of the full parameters, recorded at each draw.
+        statistics: name -> `cross_moments(...)` or `example_moments(...)`, updated at each draw and carried with the chain:
+            what replaces the trace of an observable that is too large to record.
         baseline: "paired" (loss at w* on the same minibatch), "full" (one pass over the data), or a number.
         progress: show a bar with rate and remaining time on stderr.
         state_path: file in which to keep the state, written every half minute and at the end; an existing one of the same
@@ -104,7 +108,7 @@ def sample(
     settings = _uniform_settings(check_count("num_chains", num_chains), step_size, posterior)
     return sample_chains(
         key, posterior, kernel, settings, num_draws=num_draws, num_burnin=0 if num_burnin is None else num_burnin, thinning=thinning,
-        metric=metric, observables=observables, baseline=baseline, progress=progress, state_path=state_path,
+        metric=metric, observables=observables, statistics=statistics, baseline=baseline, progress=progress, state_path=state_path,
         inspection=inspection, layout=layout, devices=devices,
     )  # fmt: skip
 
@@ -166,6 +170,7 @@ def sample_chains(
     thinning: int = 1,
     metric: Metric | None = None,
     observables: Mapping[str, Observable] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
@@ -201,17 +206,19 @@ def sample_chains(
         record_center_loss=number is None,
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
-    shared = replicate((posterior, metric, wrapped), program.mesh)
+    check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
+    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), program.mesh)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
     chains = _start(keys, settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
     start = Recorded(chains, {name: [] for name in stages}, dict.fromkeys(stages, 0))
-    identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline)
+    identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline, statistics or {})
     shapes = partial(_trace_shapes, chains, settings, shared, program)
 
     def first_draws(stage: str, count: int) -> Any:
         fresh = _start(keys, settings, shared, program)
-        return _advance_chunk(fresh, settings, shared, program, count, stages[stage][1])[1]
+        given = shared if stage == "draws" else (*shared[:3], {})
+        return _advance_chunk(fresh, settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
 
     with open_state(state_path, identity, start, shapes, first_draws) as state:
         recorded = _advance_all(state, settings, shared, program, stages, progress)
@@ -289,7 +296,7 @@ def _local(posterior: LocalPosterior, setting: ChainSettings) -> LocalPosterior:
 def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Program) -> ChainState:
     def start(per_chain: Any, shared: Any) -> ChainState:
         key, setting = per_chain
-        return init_chain(key, _local(shared[0], setting), program.kernel)
+        return init_chain(key, _local(shared[0], setting), program.kernel, shared[3])
 
     return map_chains(start, program.mesh, program.layout)((keys, settings), shared)
 
@@ -300,7 +307,7 @@ def _advance(
 ) -> tuple[ChainState, Any]:
     def advance(per_chain: Any, shared: Any) -> Any:
         chain, setting = per_chain
-        (posterior, metric, observables), (active_draws, thinning) = shared
+        (posterior, metric, observables, statistics), (active_draws, thinning, total_draws) = shared
         return run(
             chain,
             _local(posterior, setting),
@@ -311,6 +318,8 @@ def _advance(
             thinning=thinning,
             metric=metric,
             observables=observables,
+            statistics=statistics,
+            statistics_draws=total_draws,
             record_center_loss=program.record_center_loss,
         )
 
@@ -327,17 +336,17 @@ def _acceptance(chains: ChainState, settings: ChainSettings, shared: Any, progra
 
 
 def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, program: _Program) -> Any:
-    counts = (jnp.asarray(0, jnp.int32), jnp.asarray(1, jnp.int32))
+    counts = tuple(jnp.asarray(value, jnp.int32) for value in (0, 1, 1))
     return jax.eval_shape(partial(_advance, program=program), chains, settings, shared, counts)[1]
 
 
 def _advance_chunk(
-    chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, draws: int, thinning: int
+    chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, counts: tuple[int, int, int]
 ) -> tuple[ChainState, Any]:
-    """The chains after `draws` draws, and their trace on the host."""
-    counts = (jnp.asarray(draws, jnp.int32), jnp.asarray(thinning, jnp.int32))
-    chains, trace = _advance(chains, settings, shared, counts, program)
-    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, :draws], trace)
+    """Chains and host copies of what they recorded; counts are draws now, steps per draw, draws of the whole stage."""
+    traced = tuple(jnp.asarray(value, jnp.int32) for value in counts)
+    chains, trace = _advance(chains, settings, shared, traced, program)
+    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, : counts[0]], trace)
 
 
 def _advance_all(
@@ -361,10 +370,14 @@ def _advance_all(
         for name, (count, thinning) in stages.items():
             if name == "draws" and recorded.done["burnin"] > 0:
                 recorded.chains = _end_burnin(recorded.chains, program.kernel)  # the second time nothing changes
+            # Burn-in is no draw: its program carries the statistics and does not evaluate them.
+            given = shared if name == "draws" else (*shared[:3], {})
             while recorded.done[name] < count:
                 active = min(longest, count - recorded.done[name])
                 started = time.monotonic()
-                recorded.chains, trace = _advance_chunk(recorded.chains, settings, shared, program, active, thinning)
+                recorded.chains, trace = _advance_chunk(
+                    recorded.chains, settings, given, program, (active, thinning, count)
+                )
                 recorded.pieces[name].append(trace)
                 if time.monotonic() - started < CHUNK_SECONDS:
                     longest = min(4 * longest, program.capacity)

@@ -59,6 +59,11 @@ def block_means(values: np.ndarray) -> np.ndarray:
 
 def save_samples(samples: "Samples", path: Path | str) -> None:
     """See `Samples.save`."""
+    if samples.statistics:
+        raise ValueError(
+            f"samples hold statistics ({', '.join(samples.statistics)}), which have no place in the file; keep what is made of "
+            "them, such as covariance(samples, name), and save dataclasses.replace(samples, statistics={})"
+        )
     arrays = {f"field/{name}": np.asarray(getattr(samples, name)) for name in _array_fields(type(samples))}
     arrays |= {f"observable/{name}": values for name, values in _observables(samples).items()}
     header = {

@@ -1,6 +1,6 @@
 """What chains recorded: settings going in, `Samples` coming out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,7 +49,9 @@ class Samples:
         baseline: "paired", "full" or "number".
         nbeta, localization, step_size: the settings of each chain, `(chain,)`.
         num_parameters: how many scalars were sampled.
-        chains: the chains' final states, leading axis `chain`; `None` in samples that were loaded from a file.
+        chains: the chains' final states, leading axis `chain`, their statistics taken out; `None` in samples that were
+            loaded from a file.
+        statistics: name -> state of a `Statistic` after the last draw (`BlockMoments`), leading axis `chain`.
         inspection: what was found at w* before sampling, and how hot these chains were.
     """
 
@@ -66,6 +68,7 @@ class Samples:
     step_size: np.ndarray
     num_parameters: int
     chains: ChainState | None
+    statistics: dict[str, Any] = field(default_factory=dict)
     inspection: Inspection = Inspection()  # noqa: RUF009 (frozen)
 
     @property
@@ -141,7 +144,8 @@ def select_chains(samples: Samples, chains: slice) -> Samples:
     if samples.chains is not None:
         device = min(samples.chains.key.devices(), key=lambda one: one.id)
         states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
-    return replace(samples, observables=observables, chains=states, **picked)
+    statistics = jax.tree.map(lambda leaf: leaf[chains], samples.statistics)
+    return replace(samples, observables=observables, statistics=statistics, chains=states, **picked)
 
 
 def join(parts: list) -> Any:
@@ -186,6 +190,7 @@ def collect(
         localization=np.asarray(settings.localization, np.float64),
         step_size=np.asarray(settings.step_size, np.float64),
         num_parameters=num_parameters(sampled),
-        chains=chains,
+        chains=chains._replace(statistics={}),
+        statistics=jax.tree.map(np.asarray, chains.statistics),
         inspection=inspection,
     )

@@ -19,6 +19,7 @@ from slt_jax.posterior import LocalPosterior, Restriction, draw_indices
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings, join
+from slt_jax.sampling.statistics import Statistic
 from slt_jax.sampling.storage import load_state, lock_state, save_state
 from slt_jax.trees import take_examples
 
@@ -50,6 +51,7 @@ def run_identity(
     observables: Mapping[str, Callable],
     stages: Mapping[str, tuple[int, int]],
     baseline: str | float,
+    statistics: Mapping[str, Statistic],
 ) -> dict[str, str]:
     """Name -> digest of everything that the recorded numbers follow from; `posterior` as given to `sample`.
 
@@ -74,7 +76,17 @@ def run_identity(
         "baseline": baseline if isinstance(baseline, str) else repr(float(baseline)),
         **{stage: repr(counts) for stage, counts in stages.items()},
     }
-    return parts | {f"observable {name}": program(function, whole) for name, function in observables.items()}
+    parts |= {f"observable {name}": program(function, whole) for name, function in observables.items()}
+    return parts | {f"statistic {name}": _statistic_program(one, whole) for name, one in statistics.items()}
+
+
+def _statistic_program(statistic: Statistic, whole: Any) -> str:
+    """What an update computes, from a fresh state and the draw's number."""
+
+    def of(params: Any) -> Any:
+        return statistic.update(statistic.init(params), params, 1)
+
+    return program(of, whole)
 
 
 def _loss_program(posterior: LocalPosterior, whole: Any, batch_size: int | None) -> str:

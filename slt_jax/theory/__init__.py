@@ -1,14 +1,31 @@
-"""What is known exactly: learning coefficients, their local version on linear networks, and the bias of SGLD.
+"""What is known exactly: learning coefficients, their local version on linear networks, the bias of SGLD, and the moments of
+posteriors that are Gaussian or have few dimensions.
 
 Every estimator of this library is tested against this module. Pure Python, numpy and fractions; no jax.
 """
 
+from slt_jax.theory.gaussian import (
+    Gaussian,
+    Quadratics,
+    linear_regression_losses,
+    local_gaussian,
+    log_mean_exponential,
+)
 from slt_jax.theory.linear_networks import deep_linear_network, reduced_rank_regression
 from slt_jax.theory.local import (
     LocalLearningCoefficient,
     deep_linear_network_local,
     normal_form,
     rank_pattern,
+)
+from slt_jax.theory.quadrature import (
+    GridPosterior,
+    NormalCrossing,
+    SquaredUnit,
+    grid_posterior,
+    normal_crossing_posterior,
+    squared_unit,
+    squared_unit_limit,
 )
 from slt_jax.theory.sgld_bias import finite_nbeta_llc, quadratic_sgld_llc
 from slt_jax.theory.singular import (
@@ -22,19 +39,31 @@ from slt_jax.theory.singular import (
 )
 
 __all__ = [
+    "Gaussian",
+    "GridPosterior",
     "LearningCoefficient",
     "LocalLearningCoefficient",
+    "NormalCrossing",
+    "Quadratics",
+    "SquaredUnit",
     "constant_rank",
     "deep_linear_network",
     "deep_linear_network_local",
     "finite_nbeta_llc",
+    "grid_posterior",
+    "linear_regression_losses",
+    "local_gaussian",
+    "log_mean_exponential",
     "normal_crossing",
+    "normal_crossing_posterior",
     "normal_form",
     "quadratic_sgld_llc",
     "rank_pattern",
     "reduced_rank_regression",
     "regular",
     "relu_unit_zero_truth",
+    "squared_unit",
+    "squared_unit_limit",
     "sum_of_separate_variables",
     "tanh_network_zero_truth",
 ]

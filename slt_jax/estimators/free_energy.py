@@ -1,0 +1,216 @@
+"""Free energies by integration over nβ, all nodes in one program, and what compares phases by them.
+
+    F(nβ) = -log ∫ exp(-nβ L_n(w)) dprior,   prior N(w*, I/γ), normalised, so that F(0) = 0 and dF/dnβ = E[L_n]
+
+At the lowest node F is a mean over exact draws of that Gaussian; from there it is the integral of nβ·E[L_n] over log nβ. The
+trapezoid's error is corrected by the integrand's slope at its ends, nβ·E[L_n] - (nβ)²·Var(L_n), which the chains know too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from slt_jax.estimators.fluctuation import (
+    Fluctuation,
+    ScalarEstimate,
+    fluctuation,
+    heat_capacity,
+    two_temperature_lambda,
+    wbic,
+)
+from slt_jax.estimators.integration import FreeEnergy, Lowest, integrate, integration_weights
+from slt_jax.posterior import LocalPosterior, example_losses
+from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.calibration import calibrate
+from slt_jax.sampling.driver import sample_chains
+from slt_jax.sampling.samples import ChainSettings
+from slt_jax.typing import Array, PRNGKey
+
+__all__ = [
+    "Fluctuation",
+    "FreeEnergy",
+    "Phases",
+    "ScalarEstimate",
+    "fluctuation",
+    "free_energy",
+    "heat_capacity",
+    "integration_weights",
+    "phase_difference",
+    "phase_fractions",
+    "two_temperature_lambda",
+    "wbic",
+]
+
+
+class Phases(NamedTuple):
+    """What free energies say of phases at the nodes they share; arrays `(..., node)`.
+
+    Attributes:
+        nbeta: nβ of the nodes.
+        value: the quantity.
+        std_error: its standard error.
+    """
+
+    nbeta: np.ndarray
+    value: np.ndarray
+    std_error: np.ndarray
+
+
+def free_energy(
+    key: PRNGKey,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    nbetas: Sequence[float],
+    *,
+    step_sizes: Sequence[float] | Callable[[float], float] | None = None,
+    num_chains: int = 4,
+    num_draws: int = 1000,
+    num_gaussian_draws: int = 4096,
+    chunk_size: int = 4096,
+    **options: Any,
+) -> FreeEnergy:
+    """F(nβ) at `nbetas`, every node a group of chains of one compiled program.
+
+    Args:
+        key: typed PRNG key.
+        posterior: its γ is the precision of the prior and must be positive; its nβ is not used.
+        kernel: moves the chains; the loss of all data is evaluated at every draw, so thin.
+        nbetas: increasing and positive, evenly spaced in log nβ by preference. The lowest must be so small that
+            exp(-nβ L_n) hardly varies under the Gaussian; the status says so if it is not.
+        step_sizes: one per node, or a function of nβ, in the kernel's own meaning; default `calibrate` at each node,
+            which knows the curvature at w* alone: a singular model needs steps that are stable where its chains go.
+        num_chains, num_draws: per node.
+        num_gaussian_draws: exact draws of the Gaussian, each a pass over the data.
+        chunk_size: examples per pass; no result depends on it.
+        options: as in `sample`: `num_burnin`, `thinning`, `metric`, `layout`, `progress`, `state_path`, ...
+
+    Raises:
+        ValueError: if γ is 0, or nbetas are not at least two positive increasing numbers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, slt_jax
+        >>> def loss_fn(w, batch): return jnp.broadcast_to(0.5 * w**2, batch.shape)
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.zeros(1), jnp.zeros(()), 1.0, 1.0)
+        >>> found = slt_jax.free_energy(jax.random.key(0), posterior, slt_jax.sgld(None), np.geomspace(0.01, 10, 5),
+        ...                             step_sizes=lambda nbeta: 0.3 / (1 + nbeta), num_draws=500, thinning=10)
+        >>> found.value.shape  # F = log(1 + nbeta)/2
+        (5,)
+    """
+    nodes = np.asarray(nbetas, np.float64)
+    if nodes.ndim != 1 or len(nodes) < 2 or not (nodes[0] > 0 and (np.diff(nodes) > 0).all()):
+        raise ValueError(f"nbetas = {nodes.tolist()}; give at least two positive numbers, increasing")
+    if not float(posterior.localization) > 0:
+        raise ValueError("localization = 0 leaves no prior to integrate over; F needs localization > 0")
+    calibration_key, gaussian_key, chain_key = jax.random.split(key, 3)
+    steps = _step_sizes(calibration_key, posterior, kernel, nodes, step_sizes)
+    center_losses = example_losses(posterior, posterior.center, chunk_size)
+    excess = Partial(_MeanExcess(chunk_size), posterior, center_losses)
+    at_center = float(np.mean(np.asarray(center_losses), dtype=np.float64))
+    lowest = _gaussian_free_energy(gaussian_key, posterior, excess, float(nodes[0]), num_gaussian_draws)
+    per_step, per_nbeta = (jnp.repeat(jnp.asarray(values, jnp.float32), num_chains) for values in (steps, nodes))
+    settings = ChainSettings(per_step, per_nbeta, jnp.full_like(per_step, posterior.localization))
+    samples = sample_chains(
+        chain_key, posterior, kernel, settings, num_draws=num_draws, observables={"excess": excess}, **options
+    )
+    return integrate(nodes, samples, num_chains, at_center, lowest)
+
+
+@dataclass(frozen=True)
+class _MeanExcess:
+    """`(posterior, center_losses, whole parameters) -> L_n(w) - L_n(w*)`, a scalar; differences first, then the mean."""
+
+    chunk_size: int
+
+    def __call__(self, posterior: LocalPosterior, center_losses: Array, params: Any) -> Array:
+        whole = replace(posterior, restriction=None, whole=None, center=params)
+        return jnp.mean(example_losses(whole, params, self.chunk_size) - center_losses)
+
+
+def _step_sizes(
+    key: PRNGKey,
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    nodes: np.ndarray,
+    given: Sequence[float] | Callable[[float], float] | None,
+) -> np.ndarray:
+    if given is None:
+        at_nodes = [replace(posterior, nbeta=float(nbeta)) for nbeta in nodes]
+        return np.array(
+            [calibrate(key, one, batch_size=kernel.batch_size, kernel=kernel).step_size for one in at_nodes]
+        )
+    steps = np.array([given(float(nbeta)) for nbeta in nodes]) if callable(given) else np.asarray(given, np.float64)
+    if steps.shape != nodes.shape:
+        raise ValueError(f"step_sizes has shape {steps.shape} for {len(nodes)} nodes; give one for each")
+    return steps
+
+
+def _gaussian_free_energy(
+    key: PRNGKey, posterior: LocalPosterior, excess: Callable, nbeta: float, num_draws: int
+) -> Lowest:
+    """-log of the mean of exp(-nβ(L_n - L_n(w*))) over exact draws of N(w*, I/γ)."""
+    losses = np.asarray(_gaussian_losses(key, posterior, excess, num_draws), np.float64)
+    exponents = -nbeta * losses
+    top = exponents.max()
+    weights = np.exp(exponents - top)
+    mean = weights.mean()
+    relative = weights.std(ddof=1) / mean
+    return Lowest(
+        float(-top - np.log(mean)), float(relative / np.sqrt(num_draws)), float(num_draws / (1 + relative**2))
+    )
+
+
+@partial(jax.jit, static_argnames="num_draws")
+def _gaussian_losses(key: PRNGKey, posterior: LocalPosterior, excess: Callable, num_draws: int) -> Array:
+    center, unravel = ravel_pytree(posterior.center)
+
+    def one(index: Array) -> Array:
+        noise = jax.random.normal(jax.random.fold_in(key, index), center.shape, center.dtype)
+        return excess(posterior.full_params(unravel(center + noise / jnp.sqrt(posterior.localization))))
+
+    return jax.lax.map(one, jnp.arange(num_draws))
+
+
+def phase_difference(first: FreeEnergy, second: FreeEnergy) -> Phases:
+    """F of `first` less F of `second` at the nodes, which they must share, `(node,)`: negative where `first` is preferred.
+
+    Raises:
+        ValueError: if the nodes differ.
+    """
+    _check_nodes([first, second])
+    return Phases(first.nbeta, first.value - second.value, np.hypot(first.std_error, second.std_error))
+
+
+def phase_fractions(phases: Sequence[FreeEnergy], log_priors: Sequence[float] | None = None) -> Phases:
+    """The share of each phase in the posterior, π_k e^(-F_k) / Σ_j π_j e^(-F_j), `(phase, node)`.
+
+    Args:
+        phases: independent free energies at the same nodes.
+        log_priors: log π of each phase: how much prior its neighbourhood holds, copies of it under symmetries included;
+            default equal.
+
+    Raises:
+        ValueError: if the nodes differ, or there are not as many `log_priors` as phases.
+    """
+    _check_nodes(phases)
+    priors = np.zeros(len(phases)) if log_priors is None else np.asarray(log_priors, np.float64)
+    if priors.shape != (len(phases),):
+        raise ValueError(f"log_priors has shape {priors.shape} for {len(phases)} phases; give one for each")
+    logits = priors[:, None] - np.stack([phase.value for phase in phases])
+    weights = np.exp(logits - logits.max(axis=0))
+    share = weights / weights.sum(axis=0)
+    # d share_k / d F_j = share_k (share_j - [k = j])
+    jacobian = share[:, None] * (share[None] - np.eye(len(phases))[..., None])
+    errors = np.stack([phase.std_error for phase in phases])
+    return Phases(phases[0].nbeta, share, np.sqrt(np.einsum("kjn,jn->kn", jacobian**2, errors**2)))
+
+
+def _check_nodes(phases: Sequence[FreeEnergy]) -> None:
+    if any(not np.array_equal(phase.nbeta, phases[0].nbeta) for phase in phases):
+        raise ValueError("free energies are at different nbeta; compute all at the same nodes")
