@@ -1,8 +1,11 @@
-"""One function per kind of figure: arrays in, drawn on the `matplotlib` Axes that is given, nothing returned."""
+"""One function per kind of figure: arrays in, drawn on the `matplotlib` Axes that is given, nothing returned.
+
+Arrays may be lists, tuples or arrays of numpy, jax or xarray. A ValueError names the argument whose shape does not fit.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,31 +26,65 @@ __all__ = [
     "shade_stages",
 ]
 
+Numbers: TypeAlias = Any
+"""An array of numbers, or lists that `numpy.asarray` makes one of."""
+
 LOSS_COLOR = "#b5651d"
 LLC_COLOR = "#1f5fa8"
 STAGE_COLORS = ("#dfe8f2", "#fdf0dc", "#e4f1e1", "#f3e3ee", "#ece9e4", "#e0f0f0")
-
-
 STAGE_INKS = ("#3b6ea5", "#c98a1b", "#4f9a3f", "#a8438a", "#7a7060", "#2f9a9a")
 """Dark companions of the stage colours, for lines."""
 
 
-def shade_stages(
-    ax: "Axes",
-    boundaries: Sequence[float],
-    labels: Sequence[str] = (),
-    *,
-    intervals: Sequence[tuple[float, float]] = (),
-) -> None:
+def _array(name: str, values: Numbers) -> np.ndarray:
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not an array of numbers ({error})") from error
+
+
+def _numbers(shape: str, **arrays: Numbers) -> list[np.ndarray]:
+    """`arrays` as floats, all of one shape with the axes that `shape` names, "chain step" say."""
+    axes = shape.split()
+    found = {name: _array(name, values) for name, values in arrays.items()}
+    first = next(iter(found))
+    for name, array in found.items():
+        if array.ndim != len(axes):
+            raise ValueError(f"{name} has shape {array.shape}; its axes should be ({', '.join(axes)})")
+        if array.shape != found[first].shape:
+            raise ValueError(f"{name} has shape {array.shape} and {first} {found[first].shape}; they should be equal")
+    return list(found.values())
+
+
+def _pairs(name: str, values: Numbers) -> np.ndarray:
+    """`values` as floats `(n, 2)`; n may be 0."""
+    array = _array(name, values)
+    if array.shape == (0,):
+        return np.zeros((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"{name} has shape {array.shape}; it should be a list of pairs of numbers")
+    return array
+
+
+def _curve(name: str, curve: Numbers) -> list[np.ndarray]:
+    """A pair (steps, values) as two arrays of one length."""
+    if len(curve) != 2:
+        raise ValueError(f"{name} has {len(curve)} parts; it should be a pair (steps, values)")
+    return _numbers("step", **{f"{name}[0]": curve[0], f"{name}[1]": curve[1]})
+
+
+def shade_stages(ax: "Axes", boundaries: Numbers, labels: Sequence[str] = (), *, intervals: Numbers = ()) -> None:
     """Shade the spans between consecutive `boundaries` (in the units of the x axis), labelled along the top.
 
     `intervals`, one for each boundary inside, are drawn as bars along the bottom: where that boundary may be.
     """
+    (edges,) = _numbers("boundary", boundaries=boundaries)
+    spans = _pairs("intervals", intervals)
     left_limit, right_limit = ax.get_xlim()
     logarithmic = ax.get_xscale() == "log"
     if logarithmic:
         left_limit = max(left_limit, np.finfo(float).tiny)
-    for index, (left, right) in enumerate(itertools.pairwise(boundaries)):
+    for index, (left, right) in enumerate(itertools.pairwise(edges.tolist())):
         left, right = max(left, left_limit), min(right, right_limit)
         if left >= right:
             continue
@@ -57,7 +94,7 @@ def shade_stages(
             ax.text(
                 middle, 1.01, labels[index], transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=8
             )  # fmt: skip
-    for low, high in intervals:
+    for low, high in spans.tolist():
         ax.plot(
             [max(low, left_limit), high], [0.015, 0.015], transform=ax.get_xaxis_transform(), color="0.25", linewidth=2.5,
             solid_capstyle="butt",
@@ -67,22 +104,27 @@ def shade_stages(
 
 def plot_development(
     ax: "Axes",
-    loss_steps: np.ndarray,
-    loss: np.ndarray,
-    llc_steps: np.ndarray,
-    llc: np.ndarray,
-    llc_std_error: np.ndarray,
+    loss_steps: Numbers,
+    loss: Numbers,
+    llc_steps: Numbers,
+    llc: Numbers,
+    llc_std_error: Numbers,
     *,
-    llc_reference: tuple[np.ndarray, np.ndarray] | None = None,
-    llc_smooth: tuple[np.ndarray, np.ndarray] | None = None,
+    llc_reference: Numbers = None,
+    llc_smooth: Numbers = None,
 ) -> "Axes":
     """Loss (left axis) and LLC with two-standard-error bars (right axis, returned) against the training step, log scale.
 
-    `llc_smooth`, (steps, values), is drawn in place of the straight lines between the estimates.
+    `llc_smooth` and `llc_reference` are curves, (steps, values); the first is drawn in place of the straight lines between the
+    estimates.
     """
+    steps, losses = _numbers("step", loss_steps=loss_steps, loss=loss)
+    llc_steps, llc, llc_std_error = _numbers("step", llc_steps=llc_steps, llc=llc, llc_std_error=llc_std_error)
+    smooth = None if llc_smooth is None else _curve("llc_smooth", llc_smooth)
+    reference = None if llc_reference is None else _curve("llc_reference", llc_reference)
     ax.set_xscale("log")
-    visible = loss_steps > 0
-    ax.plot(loss_steps[visible], loss[visible], color=LOSS_COLOR, linewidth=1.5)
+    visible = steps > 0
+    ax.plot(steps[visible], losses[visible], color=LOSS_COLOR, linewidth=1.5)
     ax.set_xlabel("training step")
     ax.set_ylabel("loss (mean squared error)", color=LOSS_COLOR)
     ax.tick_params(axis="y", colors=LOSS_COLOR)
@@ -95,13 +137,13 @@ def plot_development(
         marker="o",
         markersize=4,
         linewidth=1.5,
-        linestyle="-" if llc_smooth is None else "none",
+        linestyle="-" if smooth is None else "none",
         capsize=2,
     )
-    if llc_smooth is not None:
-        other.plot(*llc_smooth, color=LLC_COLOR, linewidth=1.5)
-    if llc_reference is not None:
-        other.plot(*llc_reference, color=LLC_COLOR, linestyle=":", linewidth=1, label="authors' LLC")
+    if smooth is not None:
+        other.plot(*smooth, color=LLC_COLOR, linewidth=1.5)
+    if reference is not None:
+        other.plot(*reference, color=LLC_COLOR, linestyle=":", linewidth=1, label="authors' LLC")
         other.legend(loc="center left", fontsize=8)
     other.set_ylabel("LLC (bars: 2 standard errors)", color=LLC_COLOR)
     other.tick_params(axis="y", colors=LLC_COLOR)
@@ -110,8 +152,8 @@ def plot_development(
 
 def plot_curves(
     ax: "Axes",
-    steps: np.ndarray,
-    curves: Mapping[str, np.ndarray],
+    steps: Numbers,
+    curves: Mapping[str, Numbers],
     *,
     ylabel: str,
     reference_lines: Mapping[str, float] | None = None,
@@ -121,13 +163,15 @@ def plot_curves(
     """Several curves against the training step on a log scale, with optional labelled horizontal references."""
     import matplotlib
 
+    names = {f"curve '{label}'": values for label, values in curves.items()}
+    at, *lines = _numbers("step", **{"steps": steps, **names})
     ax.set_xscale("log")
-    visible = steps > 0
+    visible = at > 0
     colors: Any = [None] * len(curves)
     if colormap is not None:
         colors = matplotlib.colormaps[colormap](np.linspace(0.1, 0.9, len(curves)))
-    for (label, values), color in zip(curves.items(), colors, strict=True):
-        ax.plot(steps[visible], values[visible], label=label, color=color, linewidth=1.3)
+    for label, values, color in zip(curves, lines, colors, strict=True):
+        ax.plot(at[visible], values[visible], label=label, color=color, linewidth=1.3)
     for label, value in (reference_lines or {}).items():
         ax.axhline(value, color="0.4", linestyle="--", linewidth=0.9, label=label)
     ax.set_xlabel("training step")
@@ -136,13 +180,20 @@ def plot_curves(
         ax.legend(fontsize=7, title=legend_title, title_fontsize=7)
 
 
-def plot_traces(ax: "Axes", burnin: np.ndarray, draws: np.ndarray, *, thinning: int = 1, window: int = 25) -> None:
-    """Running mean of nβ(L - L*) along every chain, `(chain, step)`; burn-in is grey, its end marked."""
-    num_burnin = burnin.shape[1]
+def plot_traces(ax: "Axes", burnin: Numbers, draws: Numbers, *, thinning: int = 1, window: int = 25) -> None:
+    """Running mean of nβ(L - L*) along every chain, `(chain, step)`; burn-in is grey, its end marked; `[]` for no burn-in."""
+    (late,) = _numbers("chain step", draws=draws)
+    early_draws = _array("burnin", burnin)
+    if early_draws.shape == (0,):
+        early_draws = np.zeros((len(late), 0))
+    (early_draws,) = _numbers("chain step", burnin=early_draws)
+    if len(early_draws) != len(late):
+        raise ValueError(f"burnin has {len(early_draws)} chains and draws {len(late)}; give both of the same chains")
+    num_burnin = early_draws.shape[1]
     smooth = np.ones(window) / window
-    for chain in range(draws.shape[0]):
-        whole = np.concatenate([burnin[chain], draws[chain]])
-        position = np.concatenate([np.arange(num_burnin), num_burnin + thinning * np.arange(draws.shape[1])])
+    position_of_all = np.concatenate([np.arange(num_burnin), num_burnin + thinning * np.arange(late.shape[1])])
+    for before, after in zip(early_draws, late, strict=True):
+        whole, position = np.concatenate([before, after]), position_of_all
         if len(whole) >= window:
             whole, position = np.convolve(whole, smooth, mode="valid"), position[window - 1 :]
         early = position < num_burnin
@@ -154,8 +205,9 @@ def plot_traces(ax: "Axes", burnin: np.ndarray, draws: np.ndarray, *, thinning: 
     ax.set_ylabel("nβ (L - L*)")
 
 
-def plot_rhat(ax: "Axes", steps: np.ndarray, rhat: np.ndarray, *, limit: float = 1.05) -> None:
+def plot_rhat(ax: "Axes", steps: Numbers, rhat: Numbers, *, limit: float = 1.05) -> None:
     """Rank-normalised R-hat of every estimate against the training step, with the customary limit."""
+    steps, rhat = _numbers("step", steps=steps, rhat=rhat)
     ax.set_xscale("log")
     ax.plot(steps, rhat, marker="o", markersize=4, color=LLC_COLOR)
     ax.axhline(limit, color="0.4", linestyle="--", linewidth=0.9)
@@ -165,27 +217,28 @@ def plot_rhat(ax: "Axes", steps: np.ndarray, rhat: np.ndarray, *, limit: float =
 
 
 def plot_trajectory(
-    ax: "Axes",
-    path: np.ndarray,
-    stage_of: np.ndarray,
-    *,
-    points: np.ndarray | None = None,
-    centers: np.ndarray | None = None,
+    ax: "Axes", path: Numbers, stage_of: Numbers, *, points: Numbers = None, centers: Numbers = None
 ) -> None:
     """A plane path `(grid, 2)` coloured by stage, with the checkpoints and the centres of its osculating circles.
 
     Centres further from the middle of the path than twice its extent are left out: there the path is nearly straight.
     """
+    path, stages = _pairs("path", path), np.asarray(stage_of)
+    if len(path) == 0 or stages.shape != path.shape[:1] or stages.dtype.kind not in "iu":
+        raise ValueError(
+            f"stage_of has shape {stages.shape} for a path {path.shape}; give each point its stage's number"
+        )
     if points is not None:
-        ax.plot(points[:, 0], points[:, 1], ".", color="0.75", markersize=3, zorder=1)
+        ax.plot(*_pairs("points", points).T, ".", color="0.75", markersize=3, zorder=1)
     if centers is not None:
+        centers = _pairs("centers", centers)
         reach = 2 * np.ptp(path, axis=0).max()
         near = np.linalg.norm(centers - path.mean(axis=0), axis=1) < reach
         limits = ax.dataLim.frozen()
         ax.plot(*np.where(near[:, None], centers, np.nan).T, color="0.6", linewidth=0.8, zorder=2)
         ax.dataLim.set(limits)
-    for stage in np.unique(stage_of).tolist():
-        inside = np.flatnonzero(stage_of == stage)
+    for stage in np.unique(stages).tolist():
+        inside = np.flatnonzero(stages == stage)
         span = slice(max(inside[0] - 1, 0), inside[-1] + 1)
         ax.plot(path[span, 0], path[span, 1], color=STAGE_INKS[stage % len(STAGE_INKS)], linewidth=1.8, zorder=3)
     ax.plot(*path[0], "o", color="black", markersize=4, zorder=4)
@@ -195,9 +248,9 @@ def plot_trajectory(
 
 def plot_heat_map(
     ax: "Axes",
-    values: np.ndarray,
-    rows: Sequence[float],
-    columns: Sequence[float],
+    values: Numbers,
+    rows: Numbers,
+    columns: Numbers,
     *,
     row_label: str,
     column_label: str,
@@ -206,6 +259,11 @@ def plot_heat_map(
     """`values` `(row, column)` as colours with the number in every cell; NaN cells are grey and say so."""
     import matplotlib
 
+    (values,), (rows,), (columns,) = (
+        _numbers("row column", values=values), _numbers("row", rows=rows), _numbers("column", columns=columns)
+    )  # fmt: skip
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"values has shape {values.shape} for {len(rows)} rows and {len(columns)} columns")
     colormap = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
     image = ax.imshow(np.ma.masked_invalid(values), origin="lower", aspect="auto", cmap=colormap)
     ax.set_xticks(range(len(columns)), [f"{value:.2g}" for value in columns])
@@ -221,12 +279,17 @@ def plot_heat_map(
     ax.figure.colorbar(image, ax=ax, label=value_label)
 
 
-def plot_estimates_against_truth(
-    ax: "Axes", truth: np.ndarray, estimates: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Estimates with two-standard-error bars against the exact value, log axes, with the line of equality."""
-    for (label, (mean, std_error)), marker in zip(estimates.items(), "osD^v", strict=False):
-        ax.errorbar(truth, mean, yerr=2 * std_error, fmt=marker, markersize=3, linewidth=0.8, alpha=0.8, label=label)
+def plot_estimates_against_truth(ax: "Axes", truth: Numbers, estimates: Mapping[str, Sequence[Numbers]]) -> None:
+    """Estimates, label -> (means, standard errors), with bars of two standard errors against the exact values `truth`.
+
+    Log axes, with the line of equality.
+    """
+    for (label, pair), marker in zip(estimates.items(), itertools.cycle("osD^vPX*"), strict=False):
+        if len(pair) != 2:
+            raise ValueError(f"estimates of '{label}' have {len(pair)} parts; give a pair (means, standard errors)")
+        named = {"truth": truth, f"means of '{label}'": pair[0], f"standard errors of '{label}'": pair[1]}
+        exact, mean, std_error = _numbers("model", **named)
+        ax.errorbar(exact, mean, yerr=2 * std_error, fmt=marker, markersize=3, linewidth=0.8, alpha=0.8, label=label)
     low, high = float(np.nanmin(truth)) * 0.8, float(np.nanmax(truth)) * 1.2
     ax.plot([low, high], [low, high], color="0.4", linewidth=0.9)
     ax.set_xscale("log")
