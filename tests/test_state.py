@@ -22,6 +22,9 @@ from slt_jax.sampling.sgld import sgld
 from slt_jax.sampling.sgnht import sgnht
 from slt_jax.sampling.storage import load_state, save_state
 
+# Losses are made anew here on purpose: what is asked is whether they are told apart.
+pytestmark = pytest.mark.filterwarnings("ignore::slt_jax.sampling.recompilation.RecompilationWarning")
+
 TREE = {"key": jax.random.key(5), "step": np.arange(3), "w": np.linspace(0, 1, 40, dtype=np.float32).reshape(2, 20)}
 IDENTITY = {"kernel": "sgld(8)", "data": "0" * 64}
 
@@ -101,8 +104,11 @@ def make_loss(scale=1.0, target=DATA[:, 0]):
     return loss_fn
 
 
+LOSS = make_loss()
+
+
 def posterior(nbeta=10.0, localization=1.0, data=DATA, center=WEIGHTS, **loss):
-    return LocalPosterior(make_loss(**loss), data, center, nbeta, localization)
+    return LocalPosterior(make_loss(**loss) if loss else LOSS, data, center, nbeta, localization)
 
 
 def metric(stiff=0.5):
@@ -155,7 +161,7 @@ def test_a_state_is_refused_by_every_other_run(name, stored):
 
 def test_a_state_is_recognised_by_what_is_computed_not_by_its_address(stored):
     again = {
-        "posterior": posterior(), "kernel": sgnht(8, friction=0.1), "metric": metric(), "layout": "vmap",
+        "posterior": posterior(scale=1.0),  # a function of its own "kernel": sgnht(8, friction=0.1), "metric": metric(), "layout": "vmap",
         "observables": {"norm": lambda weights: (weights["a"] ** 2).sum()},
     }  # fmt: skip
     samples = sample(**BASE | again, state_path=stored[0])
