@@ -168,7 +168,7 @@ def test_a_sequence_longer_than_the_context():
 def plain_loss(model, params, tokens):
     """Next-token loss with the padding left out by hand, differentiated by JAX alone."""
     log_probs = jax.nn.log_softmax(model.apply({"params": params}, tokens))
-    kept = np.asarray(tokens[:, 1:]) >= 0
+    kept = tokens[:, 1:] >= 0
     chosen = jnp.take_along_axis(log_probs[:, :-1], jnp.where(kept, tokens[:, 1:], 0)[..., None], axis=2)[..., 0]
     return jnp.sum(jnp.where(kept, -chosen, 0.0), axis=1) / kept.sum(axis=1)
 
