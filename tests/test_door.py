@@ -541,8 +541,9 @@ def test_one_part_is_sampled_as_advised_and_statistics_may_lie_in_the_fixed_rest
     whole = posterior(center=variables, loss_fn=squared)
     part = draw(of=restrict(whole, by_path("params/*")))
     assert part.num_parameters == 3 + 1 + 2
-    with pytest.raises(ValueError, match="batch_stats"):
-        draw(of=whole)
+    for everything in (whole, restrict(whole, by_path("*"))):
+        with pytest.raises(ValueError, match="batch_stats"):
+            draw(of=everything)
 
 
 PLACES = """
