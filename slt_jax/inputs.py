@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_jax.arguments import check_array, comes_from, describe, is_traced
-from slt_jax.trees import is_iterator, leading_axis, leaf_name, leaves_with_path, num_parameters
+from slt_jax.trees import is_iterator, leading_axis, leaf_name, leaves_with_path, num_parameters, path_string
 from slt_jax.typing import Batch, Params
 
 __all__ = ["check_data", "check_one_place", "check_params", "check_tokens"]
@@ -54,7 +54,7 @@ def _check_floating(where: str, leaf: Any) -> None:
 
 def _check_statistics(params: Params, name: str) -> None:
     """A running statistic is a float array like any other; sampled as a parameter it gives a number that means nothing."""
-    if isinstance(params, Mapping) and (found := next((key for key in STATISTICS if key in params), None)):
+    if found := _linen_collection(params):
         raise ValueError(
             f"{name} holds flax's collection '{found}', which is not trained; give variables['params'] alone, and fix "
             f"the rest in loss_fn with the model in evaluation mode (use_running_average=True)"
@@ -71,6 +71,16 @@ def _check_statistics(params: Params, name: str) -> None:
                 f"{name} holds equinox state (running statistics), which is not trained; make it with "
                 "eqx.nn.make_with_state, give the model's arrays alone, and fix the state in loss_fn (inference mode)"
             )
+
+
+def _linen_collection(params: Params) -> str | None:
+    """The name of a collection of flax linen in `params` that is not trained; a module of such a name is none."""
+    if isinstance(params, Mapping) and "params" in params:
+        return next((key for key in STATISTICS if key in params), None)
+    parts = (
+        path_string(path).split("/") for path, _ in leaves_with_path(params)
+    )  # a restricted center has paths as keys
+    return "batch_stats" if any("batch_stats" in names for names in parts) else None
 
 
 def _nodes(tree: Any) -> list[Any]:

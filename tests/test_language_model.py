@@ -163,3 +163,74 @@ def test_a_sequence_longer_than_the_context():
     model = MODELS["shortformer"]
     with pytest.raises(ValueError, match="length 13; the model's context is 12"):
         model.apply({"params": lm.init(jax.random.key(0), model)}, jnp.zeros((1, 13), jnp.int32))
+
+
+def plain_loss(model, params, tokens):
+    """Next-token loss with the padding left out by hand, differentiated by JAX alone."""
+    log_probs = jax.nn.log_softmax(model.apply({"params": params}, tokens))
+    kept = tokens[:, 1:] >= 0
+    chosen = jnp.take_along_axis(log_probs[:, :-1], jnp.where(kept, tokens[:, 1:], 0)[..., None], axis=2)[..., 0]
+    return jnp.sum(jnp.where(kept, -chosen, 0.0), axis=1) / kept.sum(axis=1)
+
+
+def padded(model, lengths, padding):
+    tokens = tokens_for(model, batch=len(lengths))
+    return jnp.where(jnp.arange(model.context)[None] < jnp.asarray(lengths)[:, None], tokens, padding)
+
+
+@pytest.mark.parametrize("padding", [-1, -2, -100])
+def test_padding_counts_in_neither_pass(model, padding):
+    """The hand-written backward pass is the gradient of the loss: JAX's own of a plain one, and a finite difference."""
+    params, tokens = random_params(model), padded(model, [12, 7, 2], padding)
+    weights = jnp.asarray([0.5, -2.0, 1.0])
+    loss_fn = lm.next_token_loss(model)
+
+    @jax.jit
+    def total(params):
+        return weights @ loss_fn(params, {"tokens": tokens})
+
+    np.testing.assert_allclose(loss_fn(params, {"tokens": tokens}), plain_loss(model, params, tokens), rtol=1e-4)
+    gradient = jax.grad(total)(params)
+    expected = jax.jit(jax.grad(lambda params: weights @ plain_loss(model, params, tokens)))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), gradient, expected)
+    direction = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    moved = [total(jax.tree.map(lambda p, d, h=h: p + h * d, params, direction)) for h in (1e-3, -1e-3)]
+    slope = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+    np.testing.assert_allclose((moved[0] - moved[1]) / 2e-3, slope, rtol=2e-2, atol=1e-3)
+
+
+def test_a_padded_sequence_has_the_loss_of_the_short_one(model):
+    params, tokens = random_params(model), tokens_for(model)
+    losses = lm.next_token_loss(model)
+    cut = losses(params, {"tokens": tokens[:, :7]})
+    np.testing.assert_allclose(losses(params, {"tokens": padded(model, [7] * 5, -1)}), cut, rtol=1e-5)
+    by_token = lm.token_losses(model, params, padded(model, [7] * 5, -1))
+    assert np.isnan(by_token[:, 6:]).all()  # an average over them would be a wrong number
+    np.testing.assert_allclose(by_token[:, :6].mean(axis=1), cut, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("place", "token", "message"),
+    [
+        ((1, 3), 17, r"tokens holds 17 at \[1, 3\]; the vocabulary has 17 tokens, 0 to 16"),
+        ((0, 0), 1000, r"tokens holds 1000 at \[0, 0\]"),
+        ((2, 4), -1, r"padding \(a negative number\) before a token, at \[2, 4\]; put padding after"),
+    ],
+)
+def test_sequences_that_cannot_be_read_are_refused_where_known_and_not_a_number_elsewhere(model, place, token, message):
+    params, tokens = random_params(model), tokens_for(model).at[place].set(token)
+    loss_fn = lm.next_token_loss(model)
+    for call in (lm.token_losses, lm.attention_patterns):
+        with pytest.raises(ValueError, match=message):
+            call(model, params, tokens)
+    with pytest.raises(ValueError, match=message):
+        jax.grad(lambda params: loss_fn(params, {"tokens": tokens}).sum())(params)
+    losses, pullback = jax.vjp(jax.jit(lambda params, tokens: loss_fn(params, {"tokens": tokens})), params, tokens)
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [place[0]]
+    gradient = pullback(jnp.ones(5))[0]
+    assert np.isnan(gradient["unembedding"]).any()
+
+
+def test_a_sequence_with_nothing_to_predict_has_no_loss(model):
+    losses = jax.jit(lm.next_token_loss(model))(random_params(model), {"tokens": padded(model, [12, 1], -1)})
+    assert np.isfinite(losses).tolist() == [True, False]

@@ -2,6 +2,9 @@
 
 import gzip
 import lzma
+import os
+import shutil
+import subprocess
 import sys
 import types
 
@@ -10,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slt_jax.data.corpus_statistics import bigram_table, ngram_losses
 from slt_jax.data.packing import TokenBatches, load_corpus, pack, windows
 from slt_jax.data.text import TextSource, huggingface_source, pieces, python_topics, text_sources
 from slt_jax.data.tokenizer import BOS, load_tokenizer, train_tokenizer
@@ -68,6 +72,36 @@ def test_a_character_cut_by_a_read_is_not_an_error(tmp_path, monkeypatch):
     assert "".join(chunk for _, chunk in source.documents()) == "éééééééééé"
 
 
+@pytest.mark.parametrize("chars", [1, 2, 4, 1 << 20])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_a_byte_order_mark_is_not_text(tmp_path, monkeypatch, chars, suffix):
+    monkeypatch.setattr("slt_jax.data.text._READ_CHARS", chars)
+    compress = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    text = "été\ufeff\n"  # inside a text the same character is a character
+    path = tmp_path / f"marked.txt{suffix}"
+    path.write_bytes(compress(text.encode("utf-8-sig")))
+    chunks = list(text_sources(path)[0].documents())
+    assert "".join(chunk for _, chunk in chunks) == text
+    assert [starts for starts, _ in chunks] == [True] + [False] * (len(chunks) - 1)
+
+
+def test_a_mark_does_not_move_the_place_of_an_error(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcaf\xe9 au lait")
+    with pytest.raises(ValueError, match="byte 0xe9 at position 6"):
+        list(text_sources(tmp_path / "a.txt")[0].documents())
+
+
+@pytest.mark.parametrize(("encoding", "content"), [("utf-16", "Größe – naïve"), ("latin1", "Größe, naïve")])
+def test_a_file_converted_as_advised_is_read(tmp_path, encoding, content):
+    (tmp_path / "a.txt").write_bytes(content.encode(encoding))
+    with pytest.raises(ValueError, match="not UTF-8") as refused:
+        list(text_sources(tmp_path / "a.txt")[0].documents())
+    command = str(refused.value).split("with: ")[1].split()
+    converted = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    (tmp_path / "a.txt").write_bytes(converted)
+    assert "".join(text for _, text in text_sources(tmp_path / "a.txt")[0].documents()) == content
+
+
 @pytest.mark.parametrize(("content", "position"), [(b"caf\xe9 au lait", 3), ("é".encode() * 9 + b"\xc3", 18)])
 def test_a_text_that_is_not_utf8(tmp_path, monkeypatch, content, position):
     monkeypatch.setattr("slt_jax.data.text._READ_CHARS", 5)
@@ -112,6 +146,19 @@ def test_huggingface_is_streamed(monkeypatch):
     assert len(seen) == 3
     with pytest.raises(ValueError, match="no column 'body'; its columns are text"):
         list(huggingface_source("owner/name", split="validation", field="body").documents())
+
+
+@pytest.mark.parametrize(("row", "named"), [(None, "None"), (["a"], "a list"), (3, "3")])
+def test_a_row_without_text_is_named_by_dataset_row_and_column(monkeypatch, row, named):
+    rows = [{"body": "\ufefffirst"}, {"body": "second"}, {"body": row}, {"body": "fourth"}]
+    fake = types.ModuleType("datasets")
+    fake.load_dataset = lambda name, config, *, split, streaming: iter(rows)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    source = huggingface_source("owner/name", field="body")
+    with pytest.raises(ValueError, match=rf"dataset 'owner/name' has {named} .* in row 2 of column 'body'"):
+        list(source.documents())
+    first_two = huggingface_source("owner/name", field="body", num_documents=2)
+    assert [text for _, text in first_two.documents()] == ["first", "second"]
 
 
 def test_missing_extras(monkeypatch, topics):
@@ -173,6 +220,48 @@ def test_corpus_is_found_again_with_its_sources(corpus):
         again.tokens("train", "pile")
     with pytest.raises(ValueError, match="holds no packed corpus"):
         load_corpus(corpus.folder / "absent")
+
+
+@pytest.mark.parametrize("damage", range(6))
+def test_a_damaged_corpus_is_refused(corpus, tmp_path, damage):
+    folder = shutil.copytree(corpus.folder, tmp_path / "copy")
+    facts = (folder / "corpus.json").read_bytes()
+    if damage < 3:
+        (folder / "corpus.json").write_bytes(facts[: len(facts) * damage // 3])
+    elif damage == 3:
+        (folder / "corpus.json").write_bytes(facts.replace(b"train", b"trian"))
+    elif damage == 4:
+        os.truncate(folder / "held_out.bin", 100)
+    else:
+        (folder / "train.bin").unlink()
+    with pytest.raises(ValueError, match=r"pack it again with slt_jax\.data\.packing\.pack"):
+        load_corpus(folder)
+
+
+def test_a_tokenizer_with_gaps_is_refused(tokenizer, topics, tmp_path):
+    class Gaps:
+        """A vocabulary that counts fewer tokens than its largest id, as some published ones do."""
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def get_vocab_size(self):
+            return 100
+
+    with pytest.raises(
+        ValueError, match=r"makes the token \d+ in source 'python_topics' and says its vocabulary has 100"
+    ):
+        pack([topics], Gaps(), tmp_path)
+
+
+@pytest.mark.parametrize("count", [lambda t: bigram_table(t, 5), lambda t: ngram_losses(t, t, 5)])
+@pytest.mark.parametrize(("token", "message"), [(5, "holds 5 at"), (-1, "holds -1 at")])
+def test_tokens_outside_the_vocabulary_are_not_counted(count, token, message):
+    tokens = np.array([0, 1, 2, 3, 4, 0, 1])
+    assert np.isfinite(count(tokens)).all()
+    tokens[3] = token
+    with pytest.raises(ValueError, match=rf"{message} \[3\]; the vocabulary has 5 tokens"):
+        count(tokens)
 
 
 def test_pack_refuses_what_it_cannot_split(tokenizer, tmp_path):

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from slt_jax.arguments import describe
+
 __all__ = ["TextSource", "huggingface_source", "pieces", "python_topics", "text_sources"]
 
 SUFFIXES = (".txt", ".md", ".rst")
@@ -166,7 +168,7 @@ def _read_huggingface(
         text = row[field]
         if not isinstance(text, str):
             raise ValueError(
-                f"dataset '{name}' has {'None' if text is None else f'a {type(text).__name__}'} and no text in row {number} of "
+                f"dataset '{name}' has {describe(text)} in place of text in row {number} of "
                 f"column '{field}' (split '{split}'); leave that row out, or choose another column"
             )
         yield True, text.removeprefix(BYTE_ORDER_MARK)
