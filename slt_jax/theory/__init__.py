@@ -1,4 +1,4 @@
-"""What is known exactly: learning coefficients, their local version on linear networks, and the bias of SGLD.
+"""What is known exactly: learning coefficients, of linear networks also at one point, of programs, and the bias of SGLD.
 
 Every estimator of this library is tested against this module. Pure Python, numpy and fractions; no jax.
 """
@@ -9,6 +9,17 @@ from slt_jax.theory.local import (
     deep_linear_network_local,
     normal_form,
     rank_pattern,
+)
+from slt_jax.theory.positive_polynomials import positive_polynomial
+from slt_jax.theory.programs import (
+    Atlas,
+    ProgramLearningCoefficient,
+    SynthesisProblem,
+    TuringMachine,
+    atlas,
+    error_syndromes,
+    program,
+    solvers,
 )
 from slt_jax.theory.sgld_bias import finite_nbeta_llc, quadratic_sgld_llc
 from slt_jax.theory.singular import (
@@ -22,19 +33,28 @@ from slt_jax.theory.singular import (
 )
 
 __all__ = [
+    "Atlas",
     "LearningCoefficient",
     "LocalLearningCoefficient",
+    "ProgramLearningCoefficient",
+    "SynthesisProblem",
+    "TuringMachine",
+    "atlas",
     "constant_rank",
     "deep_linear_network",
     "deep_linear_network_local",
+    "error_syndromes",
     "finite_nbeta_llc",
     "normal_crossing",
     "normal_form",
+    "positive_polynomial",
+    "program",
     "quadratic_sgld_llc",
     "rank_pattern",
     "reduced_rank_regression",
     "regular",
     "relu_unit_zero_truth",
+    "solvers",
     "sum_of_separate_variables",
     "tanh_network_zero_truth",
 ]
