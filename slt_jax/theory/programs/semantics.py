@@ -16,8 +16,7 @@ weight zero, so that the semiring's zero never has to be written down.
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from fractions import Fraction
-from functools import reduce
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from slt_jax.theory.programs.machine import SynthesisProblem
 
@@ -29,6 +28,7 @@ Distribution = dict[Key, Weight]
 Pair = tuple[int, int]
 
 
+@runtime_checkable
 class Algebra(Protocol):
     """A commutative semiring: its one, its sum and its product."""
 
@@ -83,14 +83,10 @@ def output_weights(
 
 
 class _Sums:
-    """An algebra with what the simulators do again and again: products of several factors, and sums into a dict."""
+    """An algebra with what the simulators do again and again: sums into a dict."""
 
     def __init__(self, algebra: Algebra) -> None:
-        self.one = algebra.one
-        self._add, self._multiply = algebra.add, algebra.multiply
-
-    def times(self, *factors: Weight) -> Weight:
-        return reduce(self._multiply, factors)
+        self.one, self.times, self._add = algebra.one, algebra.multiply, algebra.add
 
     def collect(self, terms: Iterable[tuple[Key, Weight]]) -> Distribution:
         """The sum of the weights of every key."""
@@ -180,35 +176,77 @@ def _last_match(sums: _Sums, met: dict[Pair, Weight]) -> tuple[dict[Pair, Weight
 
 def _markov(sums: _Sums, code: Code, problem: SynthesisProblem, word: tuple[int, ...]) -> dict[int, Weight]:
     """Configurations are (state, squares around the head that can still matter)."""
-    start = (0, tuple(_tape(word, u) for u in _squares(problem, problem.steps)))
-    law: Distribution = {start: sums.one}
+    rows = _whole_rows(sums, code)
+
+    def successors(configuration: tuple, remaining: int) -> list[tuple[tuple, Weight]]:
+        state, tape = configuration
+        pair, radius = (tape[len(tape) // 2], state), problem.radius(remaining)
+        if radius < 0:
+            return [((r, ()), p) for r, p in code.state[pair].items()]
+        return [((r, after_step(tape, b, d, radius)), p) for (b, r, d), p in rows[pair]]
+
+    law: Distribution = {_start(problem, word): sums.one}
     for remaining in reversed(range(problem.steps)):
         law = sums.collect(
-            (configuration, sums.times(w, p))
-            for before, w in law.items()
-            for configuration, p in _successors(sums, code, problem, before, remaining)
+            [(after, sums.times(w, p)) for before, w in law.items() for after, p in successors(before, remaining)]
         )
-    return sums.collect((_output(problem, configuration), w) for configuration, w in law.items())
+    return sums.collect([(_output(problem, configuration), w) for configuration, w in law.items()])
 
 
-def _successors(
-    sums: _Sums, code: Code, problem: SynthesisProblem, configuration: tuple, remaining: int
-) -> Iterable[tuple[tuple, Weight]]:
-    state, tape = configuration
-    pair = (tape[len(tape) // 2], state)
-    # What no longer matters is not drawn: its weights add up to one.
-    if problem.radius(remaining) < 0:
-        yield from (((r, ()), p) for r, p in code.state[pair].items())
-        return
-    for b, p in code.write[pair].items():
-        for d, s in code.move[pair].items():
-            seen = after_step(tape, b, d, problem.radius(remaining))
-            for r, c in code.state[pair].items():
-                yield (r, seen), sums.times(p, s, c)
+def _quenched(sums: _Sums, code: Code, problem: SynthesisProblem, word: tuple[int, ...]) -> dict[int, Weight]:
+    """As `_markov`, where a configuration also knows the rows that were drawn so far."""
+    rows = _whole_rows(sums, code)
+
+    def successors(drawn: frozenset, configuration: tuple, remaining: int) -> list[tuple[tuple, Weight]]:
+        state, tape = configuration
+        pair, radius = (tape[len(tape) // 2], state), problem.radius(remaining)
+        known = next((row for at, row in drawn if at == pair), None)
+        if known is not None:
+            b, r, d = known
+            return [((drawn, (r, after_step(tape, b, d, radius))), sums.one)]
+        if radius < 0:
+            return [((drawn, (r, ())), p) for r, p in code.state[pair].items()]
+        return [
+            ((drawn | {(pair, row)}, (row[1], after_step(tape, row[0], row[2], radius))), p) for row, p in rows[pair]
+        ]
+
+    law: Distribution = {(frozenset(), _start(problem, word)): sums.one}
+    for remaining in reversed(range(problem.steps)):
+        law = sums.collect(
+            [
+                (after, sums.times(w, p))
+                for (drawn, before), w in law.items()
+                for after, p in successors(drawn, before, remaining)
+            ]
+        )
+    return sums.collect([(_output(problem, configuration), w) for (_, configuration), w in law.items()])
+
+
+def _whole_rows(sums: _Sums, code: Code) -> dict[Pair, list[tuple[tuple[int, int, int], Weight]]]:
+    """For every pair (symbol, state) all rows (new symbol, new state, move) with their weights."""
+    return {
+        pair: [
+            ((b, r, d), sums.times(sums.times(p, c), s))
+            for b, p in code.write[pair].items()
+            for r, c in code.state[pair].items()
+            for d, s in code.move[pair].items()
+        ]
+        for pair in code.write
+    }
+
+
+def _start(problem: SynthesisProblem, word: tuple[int, ...]) -> tuple:
+    return 0, tuple(_tape(word, u) for u in _squares(problem, problem.steps))
 
 
 def after_step(tape: tuple[int, ...], written: int, move: int, radius: int) -> tuple[int, ...]:
-    """The squares within `radius` of the head after `written` was put in the middle of `tape` and the head moved."""
+    """The squares within `radius` of the head after `written` was put in the middle of `tape` and the head moved.
+
+    Empty for a radius of -1: then no square matters any more, and weights of what is written or of moves, which add up to one,
+    need not be drawn.
+    """
+    if radius < 0:
+        return ()
     middle = len(tape) // 2
     new = (*tape[:middle], written, *tape[middle + 1 :])
     return new[middle + move - radius : middle + move + radius + 1]
@@ -217,39 +255,6 @@ def after_step(tape: tuple[int, ...], written: int, move: int, radius: int) -> t
 def _output(problem: SynthesisProblem, configuration: tuple) -> int:
     state, tape = configuration
     return state if problem.square is None else tape[len(tape) // 2 + problem.square]
-
-
-def _quenched(sums: _Sums, code: Code, problem: SynthesisProblem, word: tuple[int, ...]) -> dict[int, Weight]:
-    """As `_markov`, where a configuration also knows the rows that were drawn so far."""
-    start = (0, tuple(_tape(word, u) for u in _squares(problem, problem.steps)))
-    law: Distribution = {(frozenset(), start): sums.one}
-    for remaining in reversed(range(problem.steps)):
-        law = sums.collect(
-            (after, weight if factor is None else sums.times(weight, factor))
-            for (drawn, before), weight in law.items()
-            for after, factor in _quenched_successors(sums, code, problem, drawn, before, remaining)
-        )
-    return sums.collect((_output(problem, configuration), w) for (_, configuration), w in law.items())
-
-
-def _quenched_successors(
-    sums: _Sums, code: Code, problem: SynthesisProblem, drawn: frozenset, configuration: tuple, remaining: int
-) -> Iterable[tuple[tuple, Weight | None]]:
-    state, tape = configuration
-    pair = (tape[len(tape) // 2], state)
-    known = next((row for at, row in drawn if at == pair), None)
-    radius = problem.radius(remaining)
-    if known is not None:
-        b, r, d = known
-        yield (drawn, (r, after_step(tape, b, d, radius) if radius >= 0 else ())), None
-    elif radius < 0:
-        yield from (((drawn, (r, ())), c) for r, c in code.state[pair].items())
-    else:
-        for b, p in code.write[pair].items():
-            for d, s in code.move[pair].items():
-                for r, c in code.state[pair].items():
-                    seen = after_step(tape, b, d, radius)
-                    yield (drawn | {(pair, (b, r, d))}, (r, seen)), sums.times(p, s, c)
 
 
 SEMANTICS: dict[str, Callable] = {
