@@ -17,8 +17,14 @@ from slt_jax.theory.programs.coefficient import coefficients
 from slt_jax.theory.programs.machine import MOVES
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "programs.json").read_text())["vectors"]
+SLOW = {f"{name}-quenched" for name in ("and-t4-short", "and-t4-long", "and-t5-short", "zero-then-one-t4-short")}
+"""Under type checks the law over codes takes seconds."""
 CASES = [(vector, semantics) for vector in VECTORS for semantics in vector["values"]]
 NAMES = [f"{vector['name']}-{semantics}" for vector, semantics in CASES]
+MARKED = [
+    pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for case, name in zip(CASES, NAMES, strict=True)
+]
 PAIRS = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
@@ -44,7 +50,7 @@ def found_for(name, semantics):
     return theory.program(*named(name), semantics)
 
 
-@pytest.mark.parametrize(("vector", "semantics"), CASES, ids=NAMES)
+@pytest.mark.parametrize(("vector", "semantics"), MARKED)
 def test_programs_of_the_table(vector, semantics):
     machine, problem = read(vector)
     known = vector["values"][semantics]
@@ -58,7 +64,7 @@ def test_programs_of_the_table(vector, semantics):
     assert problem.steps == vector["steps"]
 
 
-@pytest.mark.parametrize(("vector", "semantics"), CASES, ids=NAMES)
+@pytest.mark.parametrize(("vector", "semantics"), MARKED)
 def test_certificate_proves_the_value(vector, semantics):
     """Weak duality, from what the result holds and nothing else: no y is cheaper than Σz."""
     found = found_for(vector["name"], semantics)

@@ -16,6 +16,8 @@ from fractions import Fraction
 from math import lcm
 from typing import Any, NamedTuple, SupportsIndex
 
+import numpy as np
+
 from slt_jax.theory.polyhedra import approximate_minimiser, solve_covering
 from slt_jax.theory.singular import LearningCoefficient, whole_number
 
@@ -79,14 +81,15 @@ def positive_polynomial(
 
 def minimal_monomials(monomials: Iterable[Exponents]) -> list[Exponents]:
     """Those that no other divides, by degree."""
-    kept: list[Exponents] = []
-    for exponents in sorted(set(monomials), key=sum):
-        support = [(i, k) for i, k in enumerate(exponents) if k]
-        if not any(
-            all(other[i] <= k for i, k in support) and sum(other) == sum(other[i] for i, _ in support) for other in kept
-        ):
-            kept.append(exponents)
-    return kept
+    ordered = sorted(set(monomials), key=sum)
+    if not ordered:
+        return []
+    table = np.array(ordered)
+    kept = np.zeros((0, table.shape[1]), table.dtype)
+    for exponents in table:
+        if not (kept <= exponents).all(axis=1).any():
+            kept = np.vstack([kept, exponents])
+    return [tuple(row) for row in kept.tolist()]
 
 
 def hitting_number(costs: Sequence[Fraction]) -> Generator[list[int], list[Exponents], HittingNumber]:
@@ -101,9 +104,6 @@ def hitting_number(costs: Sequence[Fraction]) -> Generator[list[int], list[Expon
     # A variable that is a monomial by itself has y = 1, and what contains it is satisfied.
     cuts: list[Exponents] = []
 
-    def violated(sent: list[Exponents], y: Sequence[Any], least: Any) -> list[Exponents]:
-        return [a for a in dict.fromkeys(sent) if _dot(a, y) < least and a not in cuts]
-
     while True:
         columns = [i for i in range(n) if i not in single and any(cut[i] for cut in cuts)]
         part = [[cut[i] for i in columns] for cut in cuts]
@@ -112,12 +112,12 @@ def hitting_number(costs: Sequence[Fraction]) -> Generator[list[int], list[Expon
             for i, y in zip(columns, approximate_minimiser([costs[i] for i in columns], part), strict=True):
                 guess[i] = y
         # A little on every variable, so that of several light monomials a short one is found.
-        new = violated((yield [round(SCALE * (y + 1e-3)) for y in guess]), guess, 1 - 1e-6)
+        new = _violated(cuts, (yield [round(SCALE * (y + 1e-3)) for y in guess]), guess, 1 - 1e-6)
         if not new:
             points, value, dual = _exact_face(costs, single, columns, part)
             for point in points:
                 scale = lcm(*(y.denominator for y in point))
-                new = violated((yield [int(y * scale) for y in point]), point, 1)
+                new = _violated(cuts, (yield [int(y * scale) for y in point]), point, 1)
                 if new:
                     break
             else:
@@ -127,6 +127,11 @@ def hitting_number(costs: Sequence[Fraction]) -> Generator[list[int], list[Expon
                 }
                 return HittingNumber(value, len(points), points[0], certificate, [*unit, *cuts])
         cuts += new
+
+
+def _violated(cuts: list[Exponents], sent: list[Exponents], y: Sequence[Any], least: Any) -> list[Exponents]:
+    """Monomials with a·y below `least` among those that were `sent`, without those known already."""
+    return [a for a in dict.fromkeys(sent) if _dot(a, y) < least and a not in cuts]
 
 
 def _single_variables(n: int) -> Generator[list[int], list[Exponents], list[int]]:

@@ -26,6 +26,7 @@ Weight = Any
 Key = TypeVar("Key", bound=Hashable)
 Distribution = dict[Key, Weight]
 Pair = tuple[int, int]
+Row = tuple[int, int, int]
 
 
 @runtime_checkable
@@ -95,6 +96,18 @@ class _Sums:
             total[key] = self._add(total[key], weight) if key in total else weight
         return total
 
+    def mix(
+        self,
+        met: Mapping[Pair, Weight],
+        rows: Mapping[Pair, Mapping[int, Weight]],
+        idle: Weight | None,
+        unchanged: Distribution,
+    ) -> Distribution:
+        """Σ met · rows over the pairs, and `unchanged` with weight `idle` (`None`: zero)."""
+        terms = [(value, self.times(w, p)) for pair, w in met.items() for value, p in rows[pair].items()]
+        rest = [] if idle is None else [(value, self.times(idle, p)) for value, p in unchanged.items()]
+        return self.collect([*terms, *rest])
+
 
 def _squares(problem: SynthesisProblem, remaining: int) -> range:
     """The squares that can still matter, counted from the head."""
@@ -142,19 +155,13 @@ def _obey(
 
     What is written, the next state and the move are mixed over the pairs one by one, and independent of each other after that.
     """
-
-    def mixed(rows: Mapping[Pair, Mapping[int, Weight]], unchanged: Distribution) -> Distribution:
-        terms = [(value, sums.times(w, p)) for pair, w in met.items() for value, p in rows[pair].items()]
-        rest = [] if idle is None else [(value, sums.times(idle, p)) for value, p in unchanged.items()]
-        return sums.collect([*terms, *rest])
-
-    move = mixed(code.move, {0: sums.one})
-    after = {**tape, 0: mixed(code.write, tape[0])}
+    move = sums.mix(met, code.move, idle, {0: sums.one})
+    after = {**tape, 0: sums.mix(met, code.write, idle, tape[0])}
     new_tape = {
-        u: sums.collect((b, sums.times(w, p)) for d, w in move.items() for b, p in after[u + d].items())
+        u: sums.collect([(b, sums.times(w, p)) for d, w in move.items() for b, p in after[u + d].items()])
         for u in squares
     }
-    return mixed(code.state, state), new_tape
+    return sums.mix(met, code.state, idle, state), new_tape
 
 
 def _last_match(sums: _Sums, met: dict[Pair, Weight]) -> tuple[dict[Pair, Weight], Weight | None]:
@@ -177,52 +184,39 @@ def _last_match(sums: _Sums, met: dict[Pair, Weight]) -> tuple[dict[Pair, Weight
 def _markov(sums: _Sums, code: Code, problem: SynthesisProblem, word: tuple[int, ...]) -> dict[int, Weight]:
     """Configurations are (state, squares around the head that can still matter)."""
     rows = _whole_rows(sums, code)
-
-    def successors(configuration: tuple, remaining: int) -> list[tuple[tuple, Weight]]:
-        state, tape = configuration
-        pair, radius = (tape[len(tape) // 2], state), problem.radius(remaining)
-        if radius < 0:
-            return [((r, ()), p) for r, p in code.state[pair].items()]
-        return [((r, after_step(tape, b, d, radius)), p) for (b, r, d), p in rows[pair]]
-
     law: Distribution = {_start(problem, word): sums.one}
     for remaining in reversed(range(problem.steps)):
-        law = sums.collect(
-            [(after, sums.times(w, p)) for before, w in law.items() for after, p in successors(before, remaining)]
-        )
+        radius = problem.radius(remaining)
+        terms = []
+        for (state, tape), w in law.items():
+            pair = (tape[len(tape) // 2], state)
+            for row, p in rows[pair] if radius >= 0 else _states_alone(code, pair):
+                terms.append(((row[1], after_step(tape, row, radius)), sums.times(w, p)))
+        law = sums.collect(terms)
     return sums.collect([(_output(problem, configuration), w) for configuration, w in law.items()])
 
 
 def _quenched(sums: _Sums, code: Code, problem: SynthesisProblem, word: tuple[int, ...]) -> dict[int, Weight]:
     """As `_markov`, where a configuration also knows the rows that were drawn so far."""
     rows = _whole_rows(sums, code)
-
-    def successors(drawn: frozenset, configuration: tuple, remaining: int) -> list[tuple[tuple, Weight]]:
-        state, tape = configuration
-        pair, radius = (tape[len(tape) // 2], state), problem.radius(remaining)
-        known = next((row for at, row in drawn if at == pair), None)
-        if known is not None:
-            b, r, d = known
-            return [((drawn, (r, after_step(tape, b, d, radius))), sums.one)]
-        if radius < 0:
-            return [((drawn, (r, ())), p) for r, p in code.state[pair].items()]
-        return [
-            ((drawn | {(pair, row)}, (row[1], after_step(tape, row[0], row[2], radius))), p) for row, p in rows[pair]
-        ]
-
     law: Distribution = {(frozenset(), _start(problem, word)): sums.one}
     for remaining in reversed(range(problem.steps)):
-        law = sums.collect(
-            [
-                (after, sums.times(w, p))
-                for (drawn, before), w in law.items()
-                for after, p in successors(drawn, before, remaining)
-            ]
-        )
+        radius = problem.radius(remaining)
+        terms = []
+        for (drawn, (state, tape)), w in law.items():
+            pair = (tape[len(tape) // 2], state)
+            known = [row for at, row in drawn if at == pair]
+            if known:
+                terms.append(((drawn, (known[0][1], after_step(tape, known[0], radius))), w))
+                continue
+            for row, p in rows[pair] if radius >= 0 else _states_alone(code, pair):
+                after = (row[1], after_step(tape, row, radius))
+                terms.append(((drawn | {(pair, row)}, after), sums.times(w, p)))
+        law = sums.collect(terms)
     return sums.collect([(_output(problem, configuration), w) for (_, configuration), w in law.items()])
 
 
-def _whole_rows(sums: _Sums, code: Code) -> dict[Pair, list[tuple[tuple[int, int, int], Weight]]]:
+def _whole_rows(sums: _Sums, code: Code) -> dict[Pair, list[tuple[Row, Weight]]]:
     """For every pair (symbol, state) all rows (new symbol, new state, move) with their weights."""
     return {
         pair: [
@@ -235,18 +229,20 @@ def _whole_rows(sums: _Sums, code: Code) -> dict[Pair, list[tuple[tuple[int, int
     }
 
 
+def _states_alone(code: Code, pair: Pair) -> list[tuple[Row, Weight]]:
+    """The rows of the last step where only the state is read: the weights of the rest add up to one and need no draw."""
+    return [((0, r, 0), weight) for r, weight in code.state[pair].items()]
+
+
 def _start(problem: SynthesisProblem, word: tuple[int, ...]) -> tuple:
     return 0, tuple(_tape(word, u) for u in _squares(problem, problem.steps))
 
 
-def after_step(tape: tuple[int, ...], written: int, move: int, radius: int) -> tuple[int, ...]:
-    """The squares within `radius` of the head after `written` was put in the middle of `tape` and the head moved.
-
-    Empty for a radius of -1: then no square matters any more, and weights of what is written or of moves, which add up to one,
-    need not be drawn.
-    """
+def after_step(tape: tuple[int, ...], row: Row, radius: int) -> tuple[int, ...]:
+    """The squares within `radius` of the head (-1: none) after `row` was obeyed with the head in the middle of `tape`."""
     if radius < 0:
         return ()
+    written, _, move = row
     middle = len(tape) // 2
     new = (*tape[:middle], written, *tape[middle + 1 :])
     return new[middle + move - radius : middle + move + radius + 1]
