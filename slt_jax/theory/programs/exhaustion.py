@@ -11,10 +11,11 @@ from slt_jax.theory.programs.coefficient import ProgramLearningCoefficient, coef
 from slt_jax.theory.programs.machine import MOVES, SynthesisProblem, TuringMachine
 from slt_jax.theory.singular import whole_number
 
-__all__ = ["Atlas", "atlas", "solvers"]
+__all__ = ["Atlas", "all_tables", "atlas", "deterministic_outputs", "solvers"]
 
 MOST = 10**6
 """Machines that are searched one after another at most."""
+BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,12 @@ def solvers(problem: SynthesisProblem, symbols: int = 2, states: int = 2) -> lis
     5184
     """
     problem.check(whole_number("symbols", symbols, 1), whole_number("states", states, 1))
-    rows = list(product(range(symbols), range(states), MOVES))
-    pairs = list(product(range(symbols), range(states)))
-    if len(rows) ** len(pairs) > MOST:
-        raise ValueError(
-            f"there are {len(rows) ** len(pairs):,} machines of this size, above the {MOST:,} that are searched"
-        )
-    found = []
-    for choices in _blocks(len(rows), len(pairs)):
-        tables = np.array(rows)[choices].reshape(len(choices), symbols, states, 3)
-        for index in np.flatnonzero(_solve(tables, problem)):
-            chosen = [(*pair, *rows[choice]) for pair, choice in zip(pairs, choices[index], strict=True)]
-            found.append(TuringMachine(symbols, states, chosen))
-    return found
+    pairs = list(np.ndindex(symbols, states))
+    return [
+        TuringMachine(symbols, states, [(*pair, *table[pair]) for pair in pairs])
+        for tables in all_tables(symbols, states)
+        for table in tables[_solve(tables, problem)]
+    ]
 
 
 def atlas(
@@ -88,19 +82,32 @@ def atlas(
     return Atlas(machines, coefficients(machines, problem, semantics, potential, prior))
 
 
-def _blocks(num_rows: int, num_pairs: int, size: int = 1 << 16) -> Iterator[np.ndarray]:
-    """Every choice of a row for each pair, `(machine, pair)`, in blocks that fit into memory."""
-    for first in range(0, num_rows**num_pairs, size):
-        numbers = np.arange(first, min(first + size, num_rows**num_pairs))
-        yield np.stack(np.unravel_index(numbers, (num_rows,) * num_pairs), axis=1)
+def all_tables(symbols: int, states: int, most: int = MOST) -> Iterator[np.ndarray]:
+    """The tables `(machine, symbol, state, new symbol/new state/move)` of all machines of a size, in blocks that fit into memory.
+
+    Raises:
+        ValueError: if there are more than `most`.
+    """
+    rows = np.array(list(product(range(symbols), range(states), MOVES)))
+    pairs = symbols * states
+    count = len(rows) ** pairs
+    if count > most:
+        raise ValueError(f"there are {count:,} machines of this size, above the {most:,} that are searched")
+    for first in range(0, count, BLOCK):
+        numbers = np.arange(first, min(first + BLOCK, count))
+        choices = np.stack(np.unravel_index(numbers, (len(rows),) * pairs), axis=1)
+        yield rows[choices].reshape(len(choices), symbols, states, 3)
 
 
-def _solve(tables: np.ndarray, problem: SynthesisProblem) -> np.ndarray:
-    """Which of the `tables` `(machine, symbol, state, new symbol/new state/move)` solve `problem`, `(machine,)` of bool."""
+def deterministic_outputs(tables: np.ndarray, problem: SynthesisProblem) -> np.ndarray:
+    """What machines answer, `(machine, input)`.
+
+    `tables` `(machine, symbol, state, 3)` hold new symbol, new state and move of every pair (symbol, state).
+    """
     machine = np.arange(len(tables))
-    right = np.ones(len(tables), bool)
     reach = problem.steps + abs(problem.square or 0)
-    for word, accepted in zip(problem.inputs, problem.accepted, strict=True):
+    outputs = []
+    for word in problem.inputs:
         tape = np.zeros((len(tables), 2 * reach + 1), np.int64)
         shown = word[: reach + 1]
         tape[:, reach : reach + len(shown)] = shown
@@ -108,6 +115,12 @@ def _solve(tables: np.ndarray, problem: SynthesisProblem) -> np.ndarray:
         for _ in range(problem.steps):
             row = tables[machine, tape[machine, head], state]
             tape[machine, head], state, head = row[:, 0], row[:, 1], head + row[:, 2]
-        output = state if problem.square is None else tape[machine, head + problem.square]
-        right &= np.isin(output, accepted)
-    return right
+        outputs.append(state if problem.square is None else tape[machine, head + problem.square])
+    return np.stack(outputs, axis=1)
+
+
+def _solve(tables: np.ndarray, problem: SynthesisProblem) -> np.ndarray:
+    """Which of the `tables` solve `problem`, `(machine,)` of bool."""
+    outputs = deterministic_outputs(tables, problem)
+    right = [np.isin(column, accepted) for column, accepted in zip(outputs.T, problem.accepted, strict=True)]
+    return np.all(right, axis=0)
