@@ -253,6 +253,20 @@ def test_renaming_symbols_changes_nothing(name, semantics):
     assert after.multiplicity == before.multiplicity
 
 
+def test_renaming_symbols_can_change_a_program_under_gps():
+    """The order of the rows is part of gps: the last match wins. Both values are also those of the listed syndromes."""
+    machine, problem = named("detectA-n1-t2")
+    renamed = SynthesisProblem([[2], [1]], problem.accepted, problem.steps)
+    found = []
+    for m, p in ((machine, problem), (machine.renamed(symbols=[0, 2, 1]), renamed)):
+        errors = wrong_values(m)
+        listed = [[s.get(e, 0) for e in errors] for s in theory.error_syndromes(m, p, "gps")]
+        program = theory.program(m, p, "gps")
+        found.append(theory.positive_polynomial(listed))
+        assert found[-1] == LearningCoefficient(program.learning_coefficient, program.multiplicity)
+    assert found == [LearningCoefficient(Fraction(7), 4), LearningCoefficient(Fraction(13, 2), 2)]
+
+
 @pytest.mark.parametrize("semantics", ["naive", "markov", "quenched"])
 def test_renaming_states_changes_nothing(semantics):
     """Three states, of which the second and third change names; the accepted outputs change with them."""
@@ -308,6 +322,23 @@ def test_solving_together_is_solving_one_by_one():
         for machine, found in zip(machines, together, strict=True):
             alone = theory.program(machine, problem, semantics)
             assert (alone.learning_coefficient, alone.multiplicity) == (found.learning_coefficient, found.multiplicity)
+
+
+@pytest.mark.parametrize("semantics", ["naive", "markov"])
+def test_padding_with_idle_states(semantics):
+    """The uniform prior makes every machine heavier; one with unit error mass keeps some as they are, and not all."""
+    machine, problem = named("bit-t3-best")
+    values = {
+        prior: [
+            theory.program(machine.padded(k), problem, semantics, prior=prior).learning_coefficient for k in range(4)
+        ]
+        for prior in ("uniform", "unit-error-mass")
+    }
+    assert values == {"uniform": [5, 9, 12, 15], "unit-error-mass": [5, 5, 5, 5]}
+    other = named("bit-t3-28/3")[0]
+    mass = [theory.program(other.padded(k), problem, semantics, prior="unit-error-mass") for k in range(2)]
+    assert [found.learning_coefficient for found in mass] == [Fraction(22, 3), Fraction(23, 3)]
+    assert [found.bound for found in mass] == [9, 9]
 
 
 def test_prior_puts_its_exponents_into_the_objective():
