@@ -1,5 +1,6 @@
 """Learning coefficients of programs: the table, listed against searched syndromes, invariances, bounds, exhaustion."""
 
+import doctest
 import json
 from fractions import Fraction
 from functools import cache
@@ -10,9 +11,21 @@ import numpy as np
 import pytest
 
 from slt_jax import theory
-from slt_jax.theory import LearningCoefficient, SynthesisProblem, TuringMachine
+from slt_jax.plotting import plot_step_table
+from slt_jax.theory import LearningCoefficient, SynthesisProblem, TuringMachine, positive_polynomials
 from slt_jax.theory.polyhedra import solve_covering
-from slt_jax.theory.programs import Code, Probabilities, output_weights, used_tuples, wrong_values
+from slt_jax.theory.programs import (
+    Code,
+    Probabilities,
+    coefficient,
+    exhaustion,
+    output_weights,
+    syndromes,
+    used_tuples,
+    wrong_values,
+)
+from slt_jax.theory.programs import machine as machine_module
+from slt_jax.theory.programs import semantics as semantics_module
 from slt_jax.theory.programs.coefficient import coefficients
 from slt_jax.theory.programs.machine import MOVES
 
@@ -414,6 +427,27 @@ def test_solve_covering_has_exact_points_of_both_programs():
     assert sum(solved.primal.point) == sum(solved.dual) == 1
     assert solved.dual[1] == 0
     assert min(solved.dual[0], solved.dual[2]) > 0
+
+
+@pytest.mark.parametrize(
+    "module", [positive_polynomials, machine_module, semantics_module, syndromes, coefficient, exhaustion]
+)
+def test_examples_in_docstrings_run(module):
+    results = doctest.testmod(module)
+    assert results.failed == 0
+    assert results.attempted > 0
+
+
+def test_step_table_shows_every_row():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure, ax = plt.subplots()
+    machine, problem = named("and-t5-short")
+    plot_step_table(ax, machine.delta, used_tuples(machine, problem))
+    assert {text.get_position(): text.get_text() for text in ax.texts}[1, 0] == "write 0, stay\nstate 1"
+    assert len(ax.texts) == len(ax.patches) == 4
+    assert len({patch.get_facecolor() for patch in ax.patches[:3]}) == 1
+    assert ax.patches[3].get_facecolor() != ax.patches[0].get_facecolor()
+    plt.close(figure)
 
 
 GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
