@@ -21,6 +21,7 @@ __all__ = [
     "plot_estimates_against_truth",
     "plot_heat_map",
     "plot_rhat",
+    "plot_step_table",
     "plot_traces",
     "plot_trajectory",
     "shade_stages",
@@ -297,3 +298,33 @@ def plot_estimates_against_truth(ax: "Axes", truth: Numbers, estimates: Mapping[
     ax.set_xlabel("exact local learning coefficient")
     ax.set_ylabel("estimate (bars: 2 standard errors)")
     ax.legend(fontsize=8)
+
+
+def plot_step_table(
+    ax: "Axes", delta: Sequence[tuple[int, int, int, int, int]], used: Sequence[tuple[int, int]] = ()
+) -> None:
+    """A Turing machine's step table: a column per symbol read, a row per state, in each cell what is done.
+
+    Args:
+        ax: where to draw.
+        delta: rows (symbol, state, new symbol, new state, move) as of `theory.TuringMachine`.
+        used: the pairs (symbol, state) to be shaded, those that the machine meets.
+    """
+    symbols, states = 1 + max(row[0] for row in delta), 1 + max(row[1] for row in delta)
+    arrows = {-1: "left", 0: "stay", 1: "right"}
+    for symbol, state, new_symbol, new_state, move in delta:
+        color = STAGE_COLORS[0] if (symbol, state) in used else "white"
+        ax.add_patch(_rectangle((symbol - 0.5, state - 0.5), color))
+        text = f"write {new_symbol}, {arrows[move]}\nstate {new_state}"
+        ax.text(symbol, state, text, ha="center", va="center", fontsize=7)
+    ax.set_xlim(-0.5, symbols - 0.5)
+    ax.set_ylim(states - 0.5, -0.5)
+    ax.set_xticks(range(symbols), [f"reads {symbol}" for symbol in range(symbols)], fontsize=7)
+    ax.set_yticks(range(states), [f"state {state}" for state in range(states)], fontsize=7)
+    ax.tick_params(length=0)
+
+
+def _rectangle(corner: tuple[float, float], color: str) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, 1, 1, facecolor=color, edgecolor="0.6")

@@ -1,5 +1,5 @@
-"""What is known exactly: learning coefficients, their local version on linear networks, the bias of SGLD, and the moments of
-posteriors that are Gaussian or have few dimensions.
+"""What is known exactly: learning coefficients, of linear networks also at one point, of programs; the bias of SGLD; and the
+moments of posteriors that are Gaussian or have few dimensions.
 
 Every estimator of this library is tested against this module. Pure Python, numpy and fractions; no jax.
 """
@@ -17,6 +17,17 @@ from slt_jax.theory.local import (
     deep_linear_network_local,
     normal_form,
     rank_pattern,
+)
+from slt_jax.theory.positive_polynomials import positive_polynomial
+from slt_jax.theory.programs import (
+    Atlas,
+    ProgramLearningCoefficient,
+    SynthesisProblem,
+    TuringMachine,
+    atlas,
+    error_syndromes,
+    program,
+    solvers,
 )
 from slt_jax.theory.quadrature import (
     GridPosterior,
@@ -39,16 +50,22 @@ from slt_jax.theory.singular import (
 )
 
 __all__ = [
+    "Atlas",
     "Gaussian",
     "GridPosterior",
     "LearningCoefficient",
     "LocalLearningCoefficient",
     "NormalCrossing",
+    "ProgramLearningCoefficient",
     "Quadratics",
     "SquaredUnit",
+    "SynthesisProblem",
+    "TuringMachine",
+    "atlas",
     "constant_rank",
     "deep_linear_network",
     "deep_linear_network_local",
+    "error_syndromes",
     "finite_nbeta_llc",
     "grid_posterior",
     "linear_regression_losses",
@@ -57,11 +74,14 @@ __all__ = [
     "normal_crossing",
     "normal_crossing_posterior",
     "normal_form",
+    "positive_polynomial",
+    "program",
     "quadratic_sgld_llc",
     "rank_pattern",
     "reduced_rank_regression",
     "regular",
     "relu_unit_zero_truth",
+    "solvers",
     "squared_unit",
     "squared_unit_limit",
     "sum_of_separate_variables",
