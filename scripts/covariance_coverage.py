@@ -70,6 +70,12 @@ def main() -> None:
     print(
         f"coverage of naive intervals: {naive_coverage.mean():.3f}; least {naive_coverage.min():.3f}, most {naive_coverage.max():.3f}"
     )
+    enough = 1 / np.mean(draws, axis=0) >= 100
+    if enough.any():
+        print(
+            f"of the {enough.sum()} covariances with at least 100 effective draws: {coverage[enough].mean():.3f}; "
+            f"least {coverage[enough].min():.3f}, most {coverage[enough].max():.3f}"
+        )
     print(f"spread of z-scores {np.std(scores):.3f} (Student's t of 15 degrees: 1.074), mean {np.mean(scores):+.3f}")
 
 

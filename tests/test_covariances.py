@@ -113,11 +113,11 @@ def drawn(**changes):
     x = jax.random.normal(jax.random.key(3), (10, 3))
     data, center = {"x": x, "y": x @ jnp.arange(3.0) + 0.3 * jnp.cos(jnp.arange(10.0))}, jnp.arange(3.0)
     posterior = LocalPosterior(squared_error, data, center, 20.0, 1.0)
-    examples = example_moments(squared_error, data, center)
+    examples = example_moments(squared_error, data, center, num_blocks=16)
     statistics = {
         "examples": examples,
-        "influence": cross_moments(lambda w: w, examples.y),
-        "total": cross_moments(None, examples.y),
+        "influence": cross_moments(lambda w: w, examples.y, num_blocks=16),
+        "total": cross_moments(None, examples.y, num_blocks=16),
     }
     options = {"step_size": 2e-2, "num_chains": 4, "num_draws": 500, "num_burnin": 50, "thinning": 5, **changes}
     return slt_jax.sample(

@@ -61,7 +61,10 @@ def test_blocks_partition_the_draws_in_order(num_draws, num_blocks):
 def test_streamed_moments_are_those_of_the_trace(loss_fn, layout):
     y = losses(loss_fn)
     samples = draw(
-        {"moments": cross_moments(observables, y)}, observables={"x": observables, "y": y}, layout=layout, num_burnin=7
+        {"moments": cross_moments(observables, y, num_blocks=16)},
+        observables={"x": observables, "y": y},
+        layout=layout,
+        num_burnin=7,
     )
     streamed = samples.statistics["moments"]
     references = streamed.reference_x[0], streamed.reference_y[0]
@@ -84,7 +87,7 @@ def test_no_x_is_the_mean_of_y():
 
 def test_exponentials_are_the_means_of_the_likelihood_ratios():
     given = posterior()
-    moments = example_moments(squared_error, given.data, given.center)
+    moments = example_moments(squared_error, given.data, given.center, num_blocks=16)
     samples = draw({"moments": moments}, observables={"y": moments.y})
     streamed = samples.statistics["moments"]
     ratios = np.expm1(-(samples.observables["y"].astype(np.float64) - streamed.reference_y[:, None]))

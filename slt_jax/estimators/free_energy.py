@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
+from numpy.typing import ArrayLike
 
 from slt_jax.estimators.fluctuation import (
     Fluctuation,
@@ -67,9 +68,9 @@ def free_energy(
     key: PRNGKey,
     posterior: LocalPosterior,
     kernel: Kernel,
-    nbetas: Sequence[float],
+    nbetas: ArrayLike,
     *,
-    step_sizes: Sequence[float] | Callable[[float], float] | None = None,
+    step_sizes: ArrayLike | Callable[[float], float] | None = None,
     num_chains: int = 4,
     num_draws: int = 1000,
     num_gaussian_draws: int = 4096,
@@ -138,7 +139,7 @@ def _step_sizes(
     posterior: LocalPosterior,
     kernel: Kernel,
     nodes: np.ndarray,
-    given: Sequence[float] | Callable[[float], float] | None,
+    given: ArrayLike | Callable[[float], float] | None,
 ) -> np.ndarray:
     if given is None:
         at_nodes = [replace(posterior, nbeta=float(nbeta)) for nbeta in nodes]
@@ -187,7 +188,7 @@ def phase_difference(first: FreeEnergy, second: FreeEnergy) -> Phases:
     return Phases(first.nbeta, first.value - second.value, np.hypot(first.std_error, second.std_error))
 
 
-def phase_fractions(phases: Sequence[FreeEnergy], log_priors: Sequence[float] | None = None) -> Phases:
+def phase_fractions(phases: Sequence[FreeEnergy], log_priors: ArrayLike | None = None) -> Phases:
     """The share of each phase in the posterior, π_k e^(-F_k) / Σ_j π_j e^(-F_j), `(phase, node)`.
 
     Args:

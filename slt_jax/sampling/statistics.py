@@ -26,7 +26,7 @@ from slt_jax.typing import Array, Batch, LossFn, Observable, Params
 __all__ = ["BlockMoments", "Moments", "Statistic", "block_of_draw", "check_traces", "cross_moments", "example_moments"]
 
 LARGEST_TRACE = 1e9  # bytes of recorded values of one observable
-NUM_BLOCKS = 16  # per chain; an estimator merges neighbours, so more than it needs is only memory
+NUM_BLOCKS = 8  # per chain: with two chains or more an error bar has the 16 blocks it wants; more is only memory
 
 
 @runtime_checkable
