@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from slt_jax.arguments import check_count, check_key
 from slt_jax.estimators import records
+from slt_jax.inputs import check_data
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
+from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.diagnostics import (
     descents,
     drift,
@@ -22,7 +25,6 @@ from slt_jax.sampling.driver import sample
 from slt_jax.sampling.records import block_means, same_fields
 from slt_jax.sampling.samples import Samples
 from slt_jax.sampling.sgld import sgld
-from slt_jax.trees import leading_axis
 from slt_jax.typing import Batch, LossFn, Params, PRNGKey
 
 if TYPE_CHECKING:
@@ -287,8 +289,11 @@ def estimate_llc(
     Raises:
         ValueError: as `sample` and `default_nbeta`.
     """
-    n = leading_axis(data)
-    batch_size = None if batch_size is None or batch_size >= n else batch_size
+    check_on_host("estimate_llc", key, params, data)
+    check_key(key)
+    n = check_data(data)
+    if batch_size is not None and check_count("batch_size", batch_size) >= n:
+        batch_size = None
     posterior = LocalPosterior(loss_fn, data, params, default_nbeta(n) if nbeta is None else nbeta, localization)
     kernel = sgld(batch_size, integrator="leimkuhler_matthews")
     calibration_key, sampling_key = jax.random.split(key)

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.arguments import check_key
 from slt_jax.linalg import hessian_vector_product
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.inspection import HEATING_LIMIT, Inspection, Look, look
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.pilot import find_neighbourhood, settled_scale
@@ -89,6 +91,8 @@ def calibrate(
         >>> round(slt_jax.calibrate(jax.random.key(0), posterior).step_size, 6)
         0.003
     """
+    check_on_host("calibrate", key, posterior)
+    check_key(key)
     check_posterior(posterior)
     kernel = sgld(batch_size, integrator="leimkuhler_matthews") if kernel is None else kernel
     seen = look(jax.random.fold_in(key, LOOK), posterior)

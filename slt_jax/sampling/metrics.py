@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.arguments import check_key
 from slt_jax.linalg import Eigenpairs, hessian_vector_product, top_eigenpairs
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.typing import Array, Batch, Params, PRNGKey
@@ -121,6 +122,7 @@ def curvature_metric(
         ValueError: if the posterior cannot be sampled, `rank` is not in 1..parameters, `damping` is below γ or not
             positive, or the curvature at w* is not finite.
     """
+    check_key(key)
     check_posterior(posterior)
     dim = ravel_pytree(posterior.center)[0].size
     localization = float(posterior.localization)
@@ -177,4 +179,4 @@ def _eigenpairs(
         image = hessian_vector_product(posterior.losses, posterior.center, data, unravel(vector), chunk_size=chunk_size)
         return posterior.nbeta * ravel_pytree(image)[0]
 
-    return top_eigenpairs(key, product, flat.size, rank)
+    return top_eigenpairs(key, product, flat.size, rank, dtype=flat.dtype)
