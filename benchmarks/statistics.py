@@ -92,7 +92,7 @@ def timing(rounds: int) -> None:
     for _ in range(rounds):
         for name, given in cases.items():
             # The difference of two lengths leaves out what a call costs whatever its length.
-            times[name].append((seconds(given, 6) - seconds(given, 1)) / 5)
+            times[name].append((seconds(given, 5) - seconds(given, 1)) / 4)
     ratio = statistics.median(a / b for a, b in zip(times["statistics"], times["plain"], strict=True))
     print("regression transformer, batch 256, 4,096 example losses streamed every 24 steps; medians")
     for name, values in times.items():
