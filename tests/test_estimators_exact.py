@@ -265,9 +265,9 @@ def squared_unit(index, key):
     posterior = LocalPosterior(squared_unit_loss, data, jnp.zeros(()), row["nbeta"], case["gamma"])
     examples = example_moments(squared_unit_loss, data, posterior.center)
     statistics = {"examples": examples, "square": cross_moments(lambda w: w**2, examples.y)}
-    samples = draw(
-        key, posterior, statistics, step_size=0.02 / row["beta"] ** 0.5, thinning=30, num_draws=2000, burnin=40
-    )
+    # nβL has the curvature 6nβw² at w, and nβw⁴/2 exceeds 6 where w² = 3.5/√nβ: there ε times the curvature is 0.3.
+    step = 0.3 / (1 + 21 * row["nbeta"] ** 0.5)
+    samples = draw(key, posterior, statistics, step_size=step, thinning=200, num_draws=1000, burnin=40)
     found, heat = slt_jax.fluctuation(samples, "examples"), slt_jax.heat_capacity(samples, "examples")
     square, llc = slt_jax.covariance(samples, "square"), slt_jax.llc(samples)
     return {

@@ -1,7 +1,7 @@
 """What streamed statistics cost: megabytes for a million tokens, and time beside plain sampling.
 
-    python benchmarks/statistics.py memory
-    python benchmarks/statistics.py time
+    python benchmarks/streamed_statistics.py memory
+    python benchmarks/streamed_statistics.py time
 
 Memory: the peak of a process that streams the covariances of the loss with a million tokens over 800 draws, less the peak of
 one that draws the same chain without statistics. The trace would be 3.2 GB, the covariance matrix 4 TB. Time: a regression
@@ -92,7 +92,7 @@ def timing(rounds: int) -> None:
     for _ in range(rounds):
         for name, given in cases.items():
             # The difference of two lengths leaves out what a call costs whatever its length.
-            times[name].append((seconds(given, 6) - seconds(given, 1)) / 5)
+            times[name].append((seconds(given, 4) - seconds(given, 1)) / 3)
     ratio = statistics.median(a / b for a, b in zip(times["statistics"], times["plain"], strict=True))
     print("regression transformer, batch 256, 4,096 example losses streamed every 24 steps; medians")
     for name, values in times.items():
