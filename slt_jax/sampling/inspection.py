@@ -19,7 +19,7 @@ from slt_jax.linalg import hessian_vector_product, mean_over_examples, ritz_pair
 from slt_jax.posterior import LocalPosterior, check_posterior, example_losses
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.metrics import Metric
-from slt_jax.trees import path_string, take_examples
+from slt_jax.trees import leaf_name, take_examples
 from slt_jax.typing import Array, Params, PRNGKey
 
 __all__ = ["HEATING_LIMIT", "Inspection", "Look", "inspect", "look"]
@@ -232,7 +232,7 @@ def check_finite_center(posterior: LocalPosterior) -> None:
         if not bool(jnp.all(jnp.isfinite(leaf))):
             count = int(jnp.sum(~jnp.isfinite(leaf)))
             raise ValueError(
-                f"center leaf '{path_string(path)}' holds {count} value(s) that are not finite; load or train w* again"
+                f"{leaf_name('center', path)} holds {count} value(s) that are not finite; load or train w* again"
             )
 
 
