@@ -19,7 +19,7 @@ from slt_jax.linalg import hessian_vector_product, mean_over_examples, ritz_pair
 from slt_jax.posterior import LocalPosterior, check_posterior, example_losses
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.metrics import Metric
-from slt_jax.trees import leaf_name, take_examples
+from slt_jax.trees import leading_axis, leaf_name, take_examples
 from slt_jax.typing import Array, Params, PRNGKey
 
 __all__ = ["HEATING_LIMIT", "Inspection", "Look", "inspect", "look"]
@@ -321,10 +321,14 @@ def _ritz(key: PRNGKey, posterior: LocalPosterior, examples: Params, gradient: A
 
 def _noise(posterior: LocalPosterior, examples: Params, vectors: Array) -> Array:
     """Variance over examples of vᵀ∇l_i, for every column v."""
-    unravel = ravel_pytree(posterior.center)[1]
 
     def along(vector: Array) -> Array:
-        slopes = jax.jvp(lambda w: posterior.losses(w, examples), (posterior.center,), (unravel(vector),))[1]
+        # All vᵀ∇l_i at once, and in reverse mode alone, which is all that a custom_vjp knows: Σ cᵢ vᵀ∇l_i is linear in c.
+        def weighted(weights: Array) -> Array:
+            gradient = jax.grad(lambda w: jnp.vdot(weights, posterior.losses(w, examples)))(posterior.center)
+            return jnp.vdot(ravel_pytree(gradient)[0], vector)
+
+        slopes = jax.grad(weighted)(jnp.ones(leading_axis(examples), vectors.dtype))
         return jnp.var(slopes)
 
     return jax.lax.map(along, vectors.T)
