@@ -35,7 +35,8 @@ come in as arguments. What compiles again, seconds and tens of megabytes each ti
 * arrays or numbers that change and are closed over: put them into `data` or `params`;
 * other shapes or types of parameters or data, and another kernel, `chunk_size` or observable.
 
-`sample` warns once (`slt_jax.sampling.recompilation.RecompilationWarning`) when a third function of one definition arrives.
+`sample` warns once (`slt_jax.sampling.recompilation.RecompilationWarning`) when a third function of one definition arrives that is bound to
+no other numbers, strings or tuples of them: those are settings of another model, which has to be compiled.
 """
 
 Observable: TypeAlias = Callable[[Params], Array]

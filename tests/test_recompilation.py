@@ -29,15 +29,15 @@ def test_a_closure_per_checkpoint_is_named_once_with_its_line():
 
         return loss_of_checkpoint
 
-    draw(make(1.0))
-    draw(make(2.0))
+    draw(make(jnp.ones(())))
+    draw(make(jnp.full((), 2.0)))
     line = make(1.0).__code__.co_firstlineno
     with pytest.warns(
         RecompilationWarning, match=rf"loss_of_checkpoint' \(.*test_recompilation\.py, line {line}\)"
     ) as told:
-        draw(make(3.0))
+        draw(make(jnp.full((), 3.0)))
     assert len(told) == 1
-    draw(make(4.0))  # told once; a second warning would be an error
+    draw(make(jnp.full((), 4.0)))  # told once; a second warning would be an error
 
 
 def linear_loss(params, batch):
@@ -67,6 +67,10 @@ def test_every_way_to_make_a_function_anew_is_seen(again):
         watch_compilations(kept[2], jnp.zeros(2), "test")
 
 
+def model_of_exponents(exponents):
+    return lambda params, batch: jnp.prod(params ** jnp.asarray(exponents)) * batch
+
+
 @dataclass(frozen=True)
 class Loss:
     scale: float
@@ -84,6 +88,8 @@ def test_what_is_compiled_once_or_must_be_compiled_again_is_not_told():
                 watch_compilations(loss_fn, jnp.zeros(2), "once")
             watch_compilations(lambda params, batch: params, jnp.zeros(2 + step), "other shapes")
             watch_compilations(lambda params, batch: params, jnp.zeros(2), "other kernels", step)
+            watch_compilations(model_of_exponents((step, 1)), jnp.zeros(2), "other models")
+            watch_compilations(partial(linear_loss, step), jnp.zeros(2), "other models")
 
 
 def test_what_is_watched_is_not_kept_alive():

@@ -4,7 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from functools import partial
-from types import CodeType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ class RecompilationWarning(UserWarning):
 
 
 def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
-    """Warn once for a definition that comes as `MANY` different functions for arguments and settings that are the same.
+    """Warn once for a definition that comes as `MANY` different functions for arguments and settings that are the same: what is compiled again without need.
 
     Args:
         loss_fn: what is compiled; functions, methods and `functools.partial`s of them are told from each other by
@@ -34,11 +34,11 @@ def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
         arguments: pytree of the arrays that it is called with; their shapes and types count.
         program: what else is static in the compiled program, hashable.
     """
-    code = _definition(loss_fn)
+    code, settings = _definition(loss_fn)
     if code is None:
         return
     shapes = tuple((jnp.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(arguments))
-    found = _seen.setdefault((code, jax.tree.structure(arguments), shapes, program), [])
+    found = _seen.setdefault((code, settings, jax.tree.structure(arguments), shapes, program), [])
     if len(found) >= MANY or any(reference() == loss_fn for reference in found):
         return
     found.append(weakref.WeakMethod(loss_fn) if isinstance(loss_fn, MethodType) else weakref.ref(loss_fn))
@@ -52,14 +52,36 @@ def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
         )
 
 
-def _definition(function: Callable | Any) -> CodeType | None:
-    """The code of a function under methods, `functools.partial`s and wrappers that say what they wrap."""
+def _definition(function: Callable | Any) -> tuple[CodeType | None, tuple]:
+    """The code under methods, `functools.partial`s and wrappers that say what they wrap; and the settings it is bound to.
+
+    A function bound to another number, string or tuple of them is another model and has to be compiled. Arrays are not
+    settings: they could have come as arguments.
+    """
+    bound: list[Any] = []
     while True:
         if isinstance(function, partial):
+            bound += [*function.args, *sorted(function.keywords.items())]
             function = function.func
         elif isinstance(function, MethodType):
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         else:
-            return getattr(function, "__code__", None)
+            break
+    if isinstance(function, FunctionType):
+        bound += map(_held, function.__code__.co_freevars, function.__closure__ or ())
+    return getattr(function, "__code__", None), tuple(filter(_is_plain, bound))
+
+
+def _held(name: str, cell: CellType) -> tuple[str, Any]:
+    try:
+        return name, cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return name, None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, int | float | str | bytes)
