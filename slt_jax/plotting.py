@@ -310,10 +310,12 @@ def plot_step_table(
         delta: rows (symbol, state, new symbol, new state, move) as of `theory.TuringMachine`.
         used: the pairs (symbol, state) to be shaded, those that the machine meets.
     """
-    symbols, states = 1 + max(row[0] for row in delta), 1 + max(row[1] for row in delta)
+    rows = np.asarray(delta, int)
+    shaded = {(int(symbol), int(state)) for symbol, state in np.asarray(used, int).reshape(-1, 2)}
+    symbols, states = 1 + int(rows[:, 0].max()), 1 + int(rows[:, 1].max())
     arrows = {-1: "left", 0: "stay", 1: "right"}
-    for symbol, state, new_symbol, new_state, move in delta:
-        color = STAGE_COLORS[0] if (symbol, state) in used else "white"
+    for symbol, state, new_symbol, new_state, move in rows.tolist():
+        color = STAGE_COLORS[0] if (symbol, state) in shaded else "white"
         ax.add_patch(_rectangle((symbol - 0.5, state - 0.5), color))
         text = f"write {new_symbol}, {arrows[move]}\nstate {new_state}"
         ax.text(symbol, state, text, ha="center", va="center", fontsize=7)

@@ -196,7 +196,7 @@ def test_large_classes_have_teachers_and_truths():
 
     config = gpu()
     assert [size_class.name for size_class in config.classes] == ["100K", "1M", "10M"]
-    assert {kernel_of(setting).name for setting in config.settings} == {"sgld", "underdamped"}
+    assert {type(kernel_of(setting)).__name__ for setting in config.settings} == {"SGLD", "Underdamped"}
     smallest = config.classes[0]
     assert seeds_of(config, smallest) == range(smallest.num_networks)
     truth = truth_dataset(smallest, [(seed, teacher(smallest, seed)) for seed in range(2)])

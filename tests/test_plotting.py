@@ -33,6 +33,7 @@ FIGURES = {
         ([[1.0, None, 3.0], [2.0, 4.0, 8.0]], [0.1, 0.2], [1.0, 2.0, 3.0]),
         {"row_label": "step size", "column_label": "γ", "value_label": "LLC"},
     ),
+    "plot_step_table": (([[0, 0, 1, 0, 1], [1, 0, 0, 0, -1]], [[0, 0]]), {}),
     "plot_estimates_against_truth": (([1.0, 2.0, 4.0], {"sgld": ([1.1, 2.0, 3.5], [0.1, 0.2, 0.3])}), {}),
 }
 
