@@ -300,9 +300,7 @@ def plot_estimates_against_truth(ax: "Axes", truth: Numbers, estimates: Mapping[
     ax.legend(fontsize=8)
 
 
-def plot_step_table(
-    ax: "Axes", delta: Sequence[tuple[int, int, int, int, int]], used: Sequence[tuple[int, int]] = ()
-) -> None:
+def plot_step_table(ax: "Axes", delta: Numbers, used: Numbers = ()) -> None:
     """A Turing machine's step table: a column per symbol read, a row per state, in each cell what is done.
 
     Args:

@@ -155,7 +155,7 @@ def test_a_corrupt_checkpoint_is_named(copy, capsys):
     code, _, err = call(capsys, *TINY, "--folder", copy)
     assert code == 2
     assert f"checkpoint {broken} cannot be read" in err
-    assert "delete that folder" in err
+    assert "delete the folder" in err
     assert half_written(copy) == []
 
 
