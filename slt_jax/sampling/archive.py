@@ -7,14 +7,14 @@ damage and no number comes back changed.
 import hashlib
 import io
 import json
-import os
-import secrets
 import struct
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from slt_jax.files import replace_file
 
 __all__ = ["read_archive", "write_archive"]
 
@@ -42,20 +42,7 @@ def write_archive(path: Path | str, kind: str, header: dict[str, Any], arrays: d
     np.savez(buffer, allow_pickle=False, contents=np.frombuffer(text.encode(), np.uint8), **members)
     # A zip file ends with the length of its comment, zero so far.
     body = buffer.getvalue()[:-2] + struct.pack("<H", SEAL_LENGTH)
-    _replace(path, body + SEAL + hashlib.sha256(body).hexdigest().encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` onto the disk under a name that nobody else uses, then in place of `path`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, body + SEAL + hashlib.sha256(body).hexdigest().encode())
 
 
 def read_archive(path: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

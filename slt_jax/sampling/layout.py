@@ -2,7 +2,7 @@
 
 On an accelerator chains are a batch axis (`vmap`): its matrix units want large products. On a CPU a chain's working set
 should stay in cache, so each device runs its chains one after another (`lax.map`) and the devices are cores
-(`--xla_force_host_platform_device_count`); measured in DESIGN section 8 and by `benchmarks/throughput.py`.
+(`--xla_force_host_platform_device_count`); measured by `benchmarks/throughput.py`.
 """
 
 from collections.abc import Callable, Sequence
