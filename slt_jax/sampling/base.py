@@ -53,7 +53,7 @@ class Kernel(Protocol):
     @property
     def step_fraction(self) -> float:
         """c: the step that `step_for` gives by default has εa = c, or h²a = c, in the stiffest direction. Chosen so that
-        the step's own bias of a variance there stays below 2.6%."""
+        the step's own bias of a variance there stays below 1.3%."""
 
     @property
     def langevin_proposal(self) -> bool:

@@ -17,7 +17,7 @@ from slt_jax.typing import Array, Params, PRNGKey, Scalar
 __all__ = ["SGLD", "Integrator", "SGLDState", "sgld"]
 
 Integrator: TypeAlias = Literal["euler", "leimkuhler_matthews"]
-EULER_FRACTION = 0.1  # c: a variance in the stiffest direction is too large by c/4
+EULER_FRACTION = 0.05  # c: a variance in the stiffest direction is too large by c/4
 AVERAGED_FRACTION = 0.3  # exact on a Gaussian at any c; this leaves room for places stiffer than w*
 
 
