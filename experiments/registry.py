@@ -86,6 +86,13 @@ EXPERIMENTS = {
             "experiments.digits",
             "configs.digits",
         ),
+        Experiment(
+            "programs",
+            "exact learning coefficients of noisy Turing machines, samplers beside them, and whether short is simple",
+            "Clift, Murfet & Wallbridge 2021, Geometry of program synthesis",
+            "experiments.programs",
+            "configs.programs",
+        ),
     )
 }
 
