@@ -79,8 +79,8 @@ def _jobs(config: Programs) -> dict[str, Any]:
     jobs["correction"] = exact.correction
     for case in map(case_named, config.cases):
         jobs[f"ladder/{_slug(case.name)}"] = lambda c=case: _ladder(config, c)
-        for nbeta, method in product(config.nbetas, SAMPLERS):
-            jobs[_estimate(case, nbeta, sampler)] = lambda c=case, n=nbeta, m=method: _sample(config, c, n, m)
+        for nbeta, sampler in product(config.nbetas, SAMPLERS):
+            jobs[_estimate(case, nbeta, sampler)] = lambda c=case, n=nbeta, s=sampler: _sample(config, c, n, s)
     for extra, prior in product(range(_extra(config) + 1), exact.PADDING_PRIORS):
         jobs[_padded_ladder(extra, prior)] = lambda e=extra, p=prior: _temper_padded(config, e, p)
     for extra in range(_extra(config) + 1):
@@ -108,8 +108,8 @@ def _slug(name: str) -> str:
     return name.lower().replace(",", "").replace(" ", "-").replace("/", "over").replace("=", "is")
 
 
-def _estimate(case: Case, nbeta: float, method: str) -> str:
-    return f"estimates/{_slug(case.name)}/{nbeta:g}/{method.lower()}"
+def _estimate(case: Case, nbeta: float, sampler: str) -> str:
+    return f"estimates/{_slug(case.name)}/{nbeta:g}/{sampler.lower()}"
 
 
 def _padded_ladder(extra: int, prior: str) -> str:
@@ -129,10 +129,10 @@ def _key(config: Programs, *labels: str) -> PRNGKey:
     return key
 
 
-def _sample(config: Programs, case: Case, nbeta: float, method: str) -> dict[str, Any]:
+def _sample(config: Programs, case: Case, nbeta: float, sampler: str) -> dict[str, Any]:
     posterior = sampled.local_posterior(case, nbeta, config.localization)
     key = _key(config, _estimate(case, nbeta, sampler))
-    if method == "NUTS":
+    if sampler == "NUTS":
         return sampled.by_nuts(key, posterior, config.nuts)
     return sampled.by_langevin(key, posterior, config.sgld)
 
