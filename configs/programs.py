@@ -36,11 +36,11 @@ class Tempering:
 class Sgld:
     """Langevin dynamics on amplitudes: full gradients, the integrator of Leimkuhler and Matthews."""
 
-    pilot_steps: int = 2000
+    pilot_steps: int = 500
     """Of each round of the pilot that finds the step size."""
-    num_chains: int = 16
-    num_burnin: int = 8000
-    num_draws: int = 500
+    num_chains: int = 32
+    num_burnin: int = 4000
+    num_draws: int = 200
     thinning: int = 40
 
 
@@ -48,9 +48,9 @@ class Sgld:
 class Nuts:
     """blackjax's No-U-Turn sampler on amplitudes."""
 
-    num_chains: int = 8
-    num_warmup: int = 400
-    num_draws: int = 600
+    num_chains: int = 16
+    num_warmup: int = 300
+    num_draws: int = 300
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Programs:
         "AND, three tuples", "AND, four tuples, t4", "AND, four tuples",
     )  # fmt: skip
     """Sampled machines, named as in `experiments/programs/machines.py`."""
-    nbetas: tuple[float, ...] = (1000.0, 10_000.0)
+    nbetas: tuple[float, ...] = (300.0, 3000.0)
     localization: float = 30.0
     rivals: str = "AND"
     """Two programs for one function, whose free energies are compared."""
@@ -109,11 +109,11 @@ def demo() -> Programs:
         atlas=Atlas(problems=("and", "xor"), semantics=("naive", "gps", "markov")),
         max_steps=5,
         cases=("detect-A, one step", "bit, least λ"),
-        nbetas=(1000.0,),
+        nbetas=(300.0,),
         largest_nbeta=1e4,
         tempering=Tempering(particles=200, repeats=4),
-        sgld=Sgld(num_burnin=4000, num_draws=200),
-        nuts=Nuts(num_chains=4, num_warmup=300, num_draws=300),
+        sgld=Sgld(num_burnin=2000, num_draws=100),
+        nuts=Nuts(num_chains=4, num_warmup=200, num_draws=200),
         leaving=Leaving(num_chains=4, num_draws=500),
     )
 

@@ -60,6 +60,7 @@ def measured_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
             )  # fmt: skip
     ax.axvline(1, color="0.8", zorder=0)
     ax.set_yticks(rows, labels, fontsize=8)
+    ax.set_title(_setting(folder), fontsize=9)
     ax.set_xlabel("in units of λ (bars: 3 standard errors)")
     figure.legend(fontsize=8, loc="outside upper center", ncols=4)
     caption = (
@@ -84,6 +85,7 @@ def way_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.axhline(1, color="0.5", linestyle="--", linewidth=0.9)
     ax.set_xscale("log")
     ax.set_ylim(0, 1.15)
+    ax.set_title(_setting(folder), fontsize=9)
     ax.set_xlabel("nβ")
     ax.set_ylabel("nβE[L] in units of λ")
     ax.legend(fontsize=7, loc="lower right")
@@ -93,6 +95,10 @@ def way_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         "them small."
     )
     return save_figure(folder, "way", figure, caption)
+
+
+def _setting(folder: RunFolder) -> str:
+    return f"{ASSUMED}, γ = {folder.config['localization']:g} on amplitudes; semantics with each name"
 
 
 def crossing(nbeta: np.ndarray, difference: np.ndarray) -> float:
@@ -140,6 +146,9 @@ def free_energy_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile
         nbeta[late], gap + difference[-1] - gap[-1], "--", color=COLORS[2], label="slope by λ and m, joined at the end"
     )
     axes[1].axhline(0, color="0.6", linewidth=0.8)
+    low, high = difference.min(), difference.max()
+    axes[1].set_ylim(low - 0.15 * (high - low), high + 0.3 * (high - low))
+    figure.suptitle(_setting(folder), fontsize=9)
     axes[1].set_ylabel("F of the longer - F of the shorter (nats)")
     axes[1].legend(fontsize=8)
     for ax in axes:
@@ -180,6 +189,8 @@ def leaving_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         column[0].set_title(f"γ = {localization:g}", fontsize=9)
         column[1].set_xlabel("step of the chain")
     axes[0, 0].set_ylabel(f"nβL, mean of {width} draws")
+    axes[1, 0].set_ylim(0, 1.1 * np.nanmax(results.leaving_coefficient.values))
+    figure.suptitle(f"from {settings['case']}: nβ = {settings['nbeta']:g}, t = 3, markov, {ASSUMED}", fontsize=9)
     axes[1, 0].set_ylabel("λ of the nearest program")
     caption = (
         f"Chains from one program ({settings['case']}, t = 3, markov, {ASSUMED}) at nβ = {settings['nbeta']:g}. Nearest program: the likeliest value of every simplex; no "

@@ -51,6 +51,9 @@ def atlas_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         ax.set_title(f"{problem}, t = {int(results.atlas_steps[i])}\n{meaning}", fontsize=8)
     figure.supxlabel("program length: tuples used without errors", fontsize=9)
     figure.supylabel("λ", fontsize=9)
+    figure.suptitle(
+        f"{ASSUMED}; semantics above each panel; line: the bound 4 x length; red: simple against short", fontsize=9
+    )
     caption = (
         f"λ against length for every machine with two symbols and two states ({ASSUMED}); the semantics are named above each "
         "panel. Line: the bound 4 x length. Red diamonds: longer programs below every shortest one. Points are spread "
@@ -78,6 +81,9 @@ def machines_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile | 
         for ax, program in zip(axes[place % height, first : first + 2], _simplest(results, i), strict=True):
             ax.set_axis_on()
             _draw_program(ax, results, i, program)
+    figure.suptitle(
+        f"shortest of least λ, and the longer one of least λ; {ASSUMED}; shaded: pairs met without errors", fontsize=9
+    )
     caption = (
         "Every strict case of simple against short: the shortest program of least λ (three tuples), and right of it the longer "
         f"one of least λ (four tuples); {ASSUMED}. Shaded: pairs (symbol, state) that are met without errors."
@@ -130,17 +136,20 @@ def padding_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         ax.set_ylabel("λ")
         ax.set_ylim(0, None)
         ax.set_xticks(results.extra)
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=7, loc="lower right")
+    ax = axes[2]
     for style, prior in zip(("-", "--"), results.prior.values, strict=True):
+        ax.plot([], [], style, color="0.3", label=f"{prior} prior")
         for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
             line = results.sel(prior=prior, extra=extra)
-            label = f"{extra} added, {prior}"
-            axes[2].plot(results.rung_nbeta, line.padded_value, style, color=color, linewidth=1, label=label)
-    axes[2].set_xscale("log")
-    axes[2].set_xlabel("nβ")
-    axes[2].set_ylabel("nβ E[L]")
-    axes[2].set_title(f"bit, least λ: sequential Monte Carlo, γ = {folder.config['localization']:g}", fontsize=9)
-    axes[2].legend(fontsize=6)
+            ax.plot(results.rung_nbeta, line.padded_value, style, color=color, linewidth=1)
+    for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
+        ax.plot([], [], color=color, label=f"{extra} idle states")
+    ax.set_xscale("log")
+    ax.set_xlabel("nβ")
+    ax.set_ylabel("nβE[L]")
+    ax.set_title(f"bit, least λ, {meaning}, γ = {folder.config['localization']:g}", fontsize=9)
+    ax.legend(fontsize=7)
     caption = (
         "Padding with idle states. Left and middle: exact λ. Right: nβE[L] of the machine of least λ under both priors; it tends "
         "to λ, which the first prior moves and the second leaves at 5."
@@ -153,7 +162,7 @@ def steps_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     import matplotlib.pyplot as plt
 
     names = results.known_semantics.values
-    figure, axes = plt.subplots(1, len(names), figsize=(10, 3.2), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, len(names), figsize=(11, 3.3), layout="constrained", sharey=True)
     for ax, meaning in zip(axes, names, strict=True):
         for k, machine in enumerate(results.stepped_machine.values):
             row = results.sel(known_semantics=meaning, stepped_machine=machine)
@@ -164,7 +173,8 @@ def steps_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         ax.set_xlabel("steps t")
         ax.set_xticks(results.t.values)
     axes[0].set_ylabel("λ")
-    axes[-1].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    figure.suptitle(ASSUMED, fontsize=9)
     caption = (
         f"λ against the number of steps ({ASSUMED}), semantics above each panel. A point is missing where the machine does not "
         "solve its problem at that t."
@@ -177,7 +187,7 @@ def guards_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     import matplotlib.pyplot as plt
 
     meaning = "markov"
-    figure, axes = plt.subplots(1, 1 + len(GUARDS), figsize=(11, 2.6), layout="constrained")
+    figure, axes = plt.subplots(1, 1 + len(GUARDS), figsize=(11, 2.9), layout="constrained")
     for ax, (name, guard) in zip(axes, GUARDS.items(), strict=False):
         machine = guarded(guard)
         plot_step_table(ax, machine.delta, used_tuples(machine, REDUNDANCY[f"second look, {name}"].problem))
@@ -196,6 +206,7 @@ def guards_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.set_ylabel("λ")
     ax.set_ylim(0, values.max() + 2)
     ax.set_title("all 12 guards (count at each point)", fontsize=8)
+    figure.suptitle(f"a second look at a bit, t = 3, {meaning}, {ASSUMED}", fontsize=9)
     caption = (
         f"A second look: the bit, t = 3, {meaning}, {ASSUMED}. Only the row for symbol 0 in state 1 differs, which no run without "
         "errors meets (unshaded)."
