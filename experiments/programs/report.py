@@ -152,7 +152,7 @@ def _atlas_section(folder: RunFolder, results: xarray.Dataset, summary: dict[str
         "Simple against short",
         [
             f"All machines with two symbols and two states: {summary['programs']:,} solvers, every one with λ at most four times "
-            f"its length (asserted), in {summary['atlas_seconds']:.0f} s. 'Its λ' is the least among the shortest programs, "
+            f"its length (asserted), in {summary['atlas_seconds']:.0f} s of one core. 'Its λ' is the least among the shortest programs, "
             "'longer' the least among the others. Strict: longer programs below every shortest one. Spread: the largest ratio "
             "of two λ at one length. Fewest fatal: the least number of errors that are fatal alone."
         ],
