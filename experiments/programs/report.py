@@ -7,7 +7,6 @@ import xarray
 
 from experiments.page import FigureFile, Section, Table, write_page
 from experiments.programs.courses import (
-    crossing,
     free_energy_figure,
     leaving_figure,
     measured_figure,
@@ -21,6 +20,7 @@ from experiments.programs.figures import (
     padding_figure,
     steps_figure,
 )
+from experiments.programs.summary import scores_of, summarise
 from experiments.run_folder import RunFolder
 
 __all__ = ["report"]
@@ -32,7 +32,7 @@ WANTED = 3.0
 def report(folder: RunFolder) -> None:
     """Write figures, `summary.json` and `report.html`."""
     results = folder.read_results()
-    summary = _summary(results)
+    summary = summarise(results)
     folder.write_summary(summary)
     sections = [
         _atlas_section(folder, results, summary),
@@ -54,75 +54,6 @@ def report(folder: RunFolder) -> None:
         if not abs(score) <= WANTED
     ]
     write_page(folder, f"programs, config {folder.config_name}", lead, sections, outside)
-
-
-def _summary(results: xarray.Dataset) -> dict[str, Any]:
-    atlases = [_atlas_row(results, i) for i in range(results.sizes["atlas"])]
-    scores = _scores(results)
-    difference = (results.rivals_free_energy[1] - results.rivals_free_energy[0]).values
-    late = results.leaving_coefficient.values[:, :, -results.sizes["draw"] // 4 :]
-    quarter = results.leaving_energy.values[:, :, -results.sizes["draw"] // 4 :]
-    return {
-        "atlas": atlases,
-        "programs": int(results.sizes["program"]),
-        "atlas_seconds": float(results.atlas_seconds.sum()),
-        "scores": {
-            f"{results.case.values[i]}, nβ = {results.nbeta.values[j]:g}, {results.sampler.values[k]}": float(
-                scores[i, j, k]
-            )
-            for i, j, k in np.ndindex(scores.shape)
-        },
-        "crossing": crossing(results.rung_nbeta.values, difference),
-        "difference_at_end": float(difference[-1]),
-        "leaving": {
-            f"{localization:g}": {
-                "last_quarter_coefficient": _mean(late[k]),
-                "last_quarter_energy": float(quarter[k].mean()),
-                "share_at_a_solver": float(np.isfinite(late[k]).mean()),
-            }
-            for k, localization in enumerate(results.localization.values)
-        },
-    }
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
-def _scores(results: xarray.Dataset) -> np.ndarray:
-    """(estimate - value) in joint standard errors, `(case, nbeta, sampler)`; against quadrature where there is one."""
-    exact = np.isfinite(results.finite_quadrature.values)
-    value = np.where(exact, results.finite_quadrature.values, results.finite_value.values)
-    error = np.where(exact, 0.0, results.finite_value_error.values)
-    joint = np.hypot(results.estimate_std_error.values, error[:, :, None])
-    return (results.estimate_mean.values - value[:, :, None]) / joint
-
-
-def _atlas_row(results: xarray.Dataset, atlas: int) -> dict[str, Any]:
-    """One row of the atlas' table: least λ at the shortest length and beyond, strict cases, spread at equal length."""
-    chosen = np.flatnonzero(results.program_atlas.values == atlas)
-    lengths, strict = results.program_length.values[chosen], results.program_strict.values[chosen]
-    values = [coefficient_of(results, "program", program=int(i)) for i in chosen]
-    shortest = lengths.min()
-    groups = {
-        int(length): [value for value, other in zip(values, lengths, strict=True) if other == length]
-        for length in np.unique(lengths)
-    }
-    longer = [value for length, group in groups.items() if length > shortest for value in group]
-    return {
-        "problem": str(results.atlas_problem[atlas].item()),
-        "steps": int(results.atlas_steps[atlas]),
-        "semantics": str(results.atlas_semantics[atlas].item()),
-        "solvers": len(chosen),
-        "shortest": int(shortest),
-        "shortest_coefficient": str(min(groups[int(shortest)])),
-        "longer_coefficient": str(min(longer)) if longer else "",
-        "strict": int(strict.sum()),
-        "spread": float(max(max(group) / min(group) for group in groups.values())),
-        "fewest_fatal": int(results.program_fatal.values[chosen].min()),
-        "seconds": float(results.atlas_seconds[atlas]),
-    }
 
 
 def _atlas_section(folder: RunFolder, results: xarray.Dataset, summary: dict[str, Any]) -> Section:
@@ -162,7 +93,7 @@ def _atlas_section(folder: RunFolder, results: xarray.Dataset, summary: dict[str
 
 
 def _measured_section(folder: RunFolder, results: xarray.Dataset, summary: dict[str, Any]) -> Section:
-    scores, rows = _scores(results), []
+    scores, rows = scores_of(results), []
     for i, j in np.ndindex(scores.shape[:2]):
         at = results.isel(case=i, nbeta=j)
         quadrature = float(at.finite_quadrature)
