@@ -10,7 +10,7 @@ import pytest
 
 from configs.programs import CONFIGS, Tempering
 from experiments import programs
-from experiments.programs import correction, exact, measure, sampled
+from experiments.programs import correction, dataset, exact, measure, sampled
 from experiments.programs.courses import crossing, leading_order, running_mean
 from experiments.programs.machines import CASES, PROBLEMS, RIVALS, problem_named
 from experiments.programs.quadrature import factors, one_step_values
@@ -181,7 +181,7 @@ def test_summary_holds_the_atlas_and_every_estimate(tiny_run):
     assert row["solvers"] == summary["programs"] == len(found.programs)
     assert Fraction(row["shortest_coefficient"]) == next(iter(found.least().values()))
     assert row["strict"] == len(found.simple_against_short())
-    assert set(summary["scores"]) == {f"bit, least λ, nβ = 20, {name}" for name in measure.SAMPLERS}
+    assert set(summary["scores"]) == {f"bit, least λ, nβ = 20, {name}" for name in dataset.SAMPLERS}
     assert all(np.isfinite(score) for score in summary["scores"].values())
     assert set(summary["leaving"]) == {"1", "30"}
 

@@ -140,10 +140,10 @@ def padding_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax = axes[2]
     for style, prior in zip(("-", "--"), results.prior.values, strict=True):
         ax.plot([], [], style, color="0.3", label=f"{prior} prior")
-        for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
-            line = results.sel(prior=prior, extra=extra)
+        for extra, color in zip(results.sampled_extra.values, STAGE_INKS, strict=False):
+            line = results.sel(prior=prior, sampled_extra=extra)
             ax.plot(results.rung_nbeta, line.padded_value, style, color=color, linewidth=1)
-    for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
+    for extra, color in zip(results.sampled_extra.values, STAGE_INKS, strict=False):
         ax.plot([], [], color=color, label=f"{extra} idle states")
     ax.set_xscale("log")
     ax.set_xlabel("nβ")
