@@ -19,7 +19,7 @@ __all__ = [
     "way_figure",
 ]
 
-COLORS = (*STAGE_INKS, "#444444", "#b8860b")
+COLORS = (*STAGE_INKS, "#444444", "#c0392b")
 ASSUMED = "uniform prior, NLL"
 
 

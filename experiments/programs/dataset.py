@@ -101,7 +101,7 @@ def _measured_part(config: Programs, rows: dict[str, Row]) -> xarray.Dataset:
     ladders = [rows[ladder_piece(case)] for case in cases]
     courses = {
         f"course_{key}": (("case", "rung"), np.array([ladder[key] for ladder in ladders]))
-        for key in ("value", "value_error")
+        for key in ("value", "value_error", "acceptance")
     }
     estimates = {
         f"estimate_{key}": (
@@ -142,7 +142,7 @@ def _finite(config: Programs, case: Case, nbeta: float, rows: dict[str, Row]) ->
 
 def _course_part(config: Programs, rows: dict[str, Row]) -> xarray.Dataset:
     """Ladders to large nβ (padded machines, rivals) and the chains that may leave."""
-    extras, keys = sampled_extras(config), ("value", "value_error", "free_energy", "free_energy_error")
+    extras, keys = sampled_extras(config), ("value", "value_error", "free_energy", "free_energy_error", "acceptance")
     variables: dict[str, Any] = {}
     for key in keys:
         ladders = [[rows[padded_piece(e, prior)][key] for e in extras] for prior in exact.PADDING_PRIORS]

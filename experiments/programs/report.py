@@ -27,6 +27,8 @@ __all__ = ["report"]
 
 WANTED = 3.0
 """Standard errors within which a measured value has to be."""
+ACCEPTED = 0.15
+"""Below this share of accepted moves particles hardly leave where they were resampled."""
 
 
 def report(folder: RunFolder) -> None:
@@ -53,6 +55,11 @@ def report(folder: RunFolder) -> None:
         for name, score in summary["scores"].items()
         if not abs(score) <= WANTED
     ]
+    if summary["lowest_acceptance"] < ACCEPTED:
+        outside.append(
+            f"Sequential Monte Carlo accepted only {summary['lowest_acceptance']:.0%} of its moves somewhere; where it did, its "
+            "values and their errors are not to be trusted."
+        )
     write_page(folder, f"programs, config {folder.config_name}", lead, sections, outside)
 
 

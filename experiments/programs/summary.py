@@ -27,6 +27,7 @@ def summarise(results: xarray.Dataset) -> dict[str, Any]:
             )
             for i, j, k in np.ndindex(scores.shape)
         },
+        "lowest_acceptance": min(float(results[f"{name}_acceptance"].min()) for name in ("course", "padded", "rivals")),
         "crossing": crossing(results.rung_nbeta.values, difference),
         "difference_at_end": float(difference[-1]),
         "leaving": {
