@@ -150,16 +150,16 @@ def free_energy_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile
     axes[1].set_ylim(low - 0.15 * (high - low), high + 0.3 * (high - low))
     figure.suptitle(_setting(folder), fontsize=9)
     axes[1].set_ylabel("F of the longer - F of the shorter (nats)")
-    axes[1].legend(fontsize=8)
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xlabel("nβ")
-    where = crossing(nbeta, difference)
-    if where > 0:
-        axes[1].axvline(where, color="0.6", linestyle=":")
+    tables = float(short.rivals_log_tables - long.rivals_log_tables)
+    axes[1].plot(nbeta, difference + tables, ":", color=COLORS[3], label="all tables that run each program")
+    axes[1].legend(fontsize=8)
     caption = (
         f"Two programs for one function: local free energies by sequential Monte Carlo, γ = {folder.config['localization']:g}, "
-        f"{ASSUMED}. Below zero the longer program has more posterior mass. Band: 2 standard errors."
+        f"{ASSUMED}. Below zero the longer program has more posterior mass. Band: 2 standard errors. "
+        "Dotted: plus the logarithm of how many tables run the shorter program for each that runs the longer."
     )
     return save_figure(folder, "free_energy", figure, caption)
 

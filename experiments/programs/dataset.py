@@ -21,6 +21,8 @@ from experiments.programs.pieces import (
 )
 from experiments.programs.quadrature import factors, one_step_values
 from slt_jax.theory import LearningCoefficient, finite_nbeta_llc, program
+from slt_jax.theory.programs import used_tuples
+from slt_jax.theory.programs.machine import MOVES
 
 __all__ = ["SAMPLERS", "dataset"]
 
@@ -156,6 +158,7 @@ def _course_part(config: Programs, rows: dict[str, Row]) -> xarray.Dataset:
     variables["rivals_coefficient"] = ("rival", [float(found.learning_coefficient) for found in known])
     variables["rivals_multiplicity"] = ("rival", [found.multiplicity for found in known])
     variables["rivals_length"] = ("rival", [found.used_tuples for found in known])
+    variables["rivals_log_tables"] = ("rival", [_log_tables(case) for case in RIVALS[config.rivals]])
     chains = [rows[f"leaving/{g:g}"] for g in config.leaving.localizations]
     for key in ("energy", "coefficient", "length"):
         variables[f"leaving_{key}"] = (("localization", "chain", "draw"), np.array([row[key] for row in chains]))
@@ -167,3 +170,10 @@ def _course_part(config: Programs, rows: dict[str, Row]) -> xarray.Dataset:
         "localization": list(config.leaving.localizations),
     }
     return xarray.Dataset(variables, coords=coords)
+
+
+def _log_tables(case: Case) -> float:
+    """log of how many machines run this program: the rows that it does not meet are free."""
+    machine = case.machine
+    free = machine.symbols * machine.states - len(used_tuples(machine, case.question))
+    return float(free * np.log(machine.symbols * machine.states * len(MOVES)))
