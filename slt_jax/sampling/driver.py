@@ -6,7 +6,7 @@ the same bits, and spreads chains over devices.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
 from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, example_losses, restrict
-from slt_jax.progress import progress_bar
+from slt_jax.progress import Stopped, never, progress_bar
 from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
@@ -59,6 +59,7 @@ def sample(
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
+    should_stop: Callable[[], bool] = never,
     inspection: Inspection | bool | None = None,
     layout: Layout | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -84,7 +85,8 @@ def sample(
         progress: show a bar with rate and remaining time on stderr.
         state_path: file in which to keep the state, written every half minute and at the end; an existing one of the same
             run is continued to the same bits. It belongs to all that its numbers follow from: every argument here but
-            `progress`, `layout` and `devices`, with `loss_fn` and observables told by what they compute.
+            `progress`, `should_stop`, `layout` and `devices`, with `loss_fn` and observables told by what they compute.
+        should_stop: asked about twice a second; if it says so, the state is written and `Stopped` is raised.
         inspection: what `inspect` or `calibrate` found at w*, to be used again; by default `sample` looks itself; `False`
             leaves the look out, and with it every status that comes of it.
         layout: "vmap" or "map"; default by backend.
@@ -94,6 +96,7 @@ def sample(
         TypeError: if an argument is of the wrong kind, or `sample` is called under `jit`, `vmap` or `grad`.
         ValueError: on settings out of range, a posterior that cannot be sampled, or a state file that is damaged, in use, or
             of another run; one sentence says which.
+        Stopped: if `should_stop` said so.
     """
     check_on_host("sample", key, posterior, step_size)
     if isinstance(kernel, Tuned):
@@ -109,7 +112,7 @@ def sample(
     return sample_chains(
         key, posterior, kernel, settings, num_draws=num_draws, num_burnin=0 if num_burnin is None else num_burnin, thinning=thinning,
         metric=metric, observables=observables, statistics=statistics, baseline=baseline, progress=progress, state_path=state_path,
-        inspection=inspection, layout=layout, devices=devices,
+        should_stop=should_stop, inspection=inspection, layout=layout, devices=devices,
     )  # fmt: skip
 
 
@@ -174,6 +177,7 @@ def sample_chains(
     baseline: str | float = "paired",
     progress: bool = False,
     state_path: Path | str | None = None,
+    should_stop: Callable[[], bool] = never,
     inspection: Inspection | bool | None = None,
     layout: Layout | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -221,7 +225,7 @@ def sample_chains(
         return _advance_chunk(fresh, settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
 
     with open_state(state_path, identity, start, shapes, first_draws) as state:
-        recorded = _advance_all(state, settings, shared, program, stages, progress)
+        recorded = _advance_all(state, settings, shared, program, stages, progress, should_stop)
     acceptance = _acceptance(recorded.chains, settings, shared, program)
     if seen is not None:
         inspection = _with_heating(seen, recorded.chains, kernel, float(np.max(settings.step_size)), metric)
@@ -356,6 +360,7 @@ def _advance_all(
     program: _Program,
     stages: dict[str, tuple[int, int]],
     progress: bool,
+    should_stop: Callable[[], bool],
 ) -> Recorded:
     """Run burn-in and draws chunk by chunk; the host keeps the recorded values, the devices only the chains."""
     recorded = state.recorded
@@ -383,7 +388,10 @@ def _advance_all(
                     longest = min(4 * longest, program.capacity)
                 recorded.done[name] += active
                 update(steps_done())
-                state.advanced(finished=steps_done() == total)
+                stop = should_stop()
+                state.advanced(finished=stop or steps_done() == total)
+                if stop and steps_done() < total:
+                    raise Stopped(f"stopped at step {steps_done()} of {total}")
     return recorded
 
 

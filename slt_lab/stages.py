@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray
 
-from experiments.page import Table
 from slt_jax.analysis.stages import Stages, detect_stages
 from slt_jax.plotting import shade_stages
+from slt_lab.page import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

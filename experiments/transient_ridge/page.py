@@ -5,21 +5,20 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.page import FigureFile, Section, Table, save_figure, write_page
-from experiments.run_folder import RunFolder
+from configs.transient_ridge import TransientRidge
 from slt_jax.analysis.essential_dynamics import principal_trajectory
 from slt_jax.plotting import LLC_COLOR, plot_curves
+from slt_lab.page import Page, Picture, Section, Table
 
-__all__ = ["report", "rise_and_fall"]
+__all__ = ["page", "rise_and_fall"]
 
 RISE = 1.05  # a loss on fresh tasks that ends this much above its minimum has risen again
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
+def page(results: xarray.Dataset, config: TransientRidge) -> Page:
+    """The page of a run."""
+    del config
     rows = rise_and_fall(results)
-    folder.write_summary({"task_sets": rows, "diverged_chains": int(results.diverged.sum())})
     transient = [f"{row['num_tasks']:,}" for row in rows if row["transient"]]
     verdict = (
         f"Ridge regression was learned and given up again for M = {', '.join(transient)}."
@@ -32,13 +31,16 @@ def report(folder: RunFolder) -> None:
         "(arXiv 2501.17745)"
     )
     sections = [
-        Section("Loss on fresh tasks", [verdict], _table(rows), [_losses(folder, results)]),
-        Section("Near which predictor", figures=[_distances(folder, results)]),
-        Section("Joint path of all runs", figures=[_joint_path(folder, results)]),
-        Section("Complexity at the end", figures=[_complexity(folder, results)]),
+        Section("Loss on fresh tasks", [verdict], _table(rows), [_losses(results)]),
+        Section("Near which predictor", figures=[_distances(results)]),
+        Section("Joint path of all runs", figures=[_joint_path(results)]),
+        Section("Complexity at the end", figures=[_complexity(results)]),
     ]
-    warnings = [f"{count} chains diverged."] if (count := int(results.diverged.sum())) else []
-    write_page(folder, f"transient-ridge, config {folder.config_name}", lead, sections, warnings)
+    count = int(results.llc_diverged.sum())
+    return Page(
+        "transient-ridge", lead, sections, warnings=[f"{count} chains diverged."] if count else [],
+        summary={"task_sets": rows, "diverged_chains": count},
+    )  # fmt: skip
 
 
 def rise_and_fall(results: xarray.Dataset) -> list[dict[str, Any]]:
@@ -51,7 +53,7 @@ def rise_and_fall(results: xarray.Dataset) -> list[dict[str, Any]]:
         rows.append({
             "num_tasks": num_tasks, "lowest_step": int(at.step.values[lowest]), "lowest_loss_fresh": float(fresh.values[lowest]),
             "final_loss_fresh": float(fresh.values[-1]), "final_loss_trained": float(at.loss_trained[-1]),
-            "ridge_loss_fresh": float(at.ridge_loss_fresh), "dmmse_loss_fresh": float(at.dmmse_loss_fresh),
+            "ridge_loss_fresh": float(at.ridge_loss_fresh[0]), "dmmse_loss_fresh": float(at.dmmse_loss_fresh[0]),
             "transient": bool(fresh.values[-1] > RISE * fresh.values[lowest]), "llc": float(at.llc[0]),
             "llc_std_error": float(at.llc_std_error[0]), "llc_drift": float(at.llc_drift[0]),
         })  # fmt: skip
@@ -87,7 +89,7 @@ def _by_tasks(results: xarray.Dataset, name: str) -> dict[str, np.ndarray]:
     return {f"{num_tasks:,}": results[name].sel(num_tasks=num_tasks).values for num_tasks in results.num_tasks.values}
 
 
-def _losses(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _losses(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
@@ -99,10 +101,10 @@ def _losses(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         )  # fmt: skip
         ax.set_title(f"on {where} tasks" if where == "fresh" else "on the training tasks", fontsize=10)
     caption = "Loss over training on tasks never seen (left) and on the training tasks (right)."
-    return save_figure(folder, "losses", figure, caption)
+    return Picture("losses", figure, caption)
 
 
-def _distances(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _distances(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
@@ -113,10 +115,10 @@ def _distances(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         )  # fmt: skip
         ax.set_yscale("log")
         ax.set_title(f"to {'ridge regression' if name == 'ridge' else 'dMMSE of its own tasks'}", fontsize=10)
-    return save_figure(folder, "distances", figure, "Distance of the predictions on fresh tasks to both predictors.")
+    return Picture("distances", figure, "Distance of the predictions on fresh tasks to both predictors.")
 
 
-def _joint_path(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _joint_path(results: xarray.Dataset) -> Picture:
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -126,8 +128,10 @@ def _joint_path(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     for path, num_tasks, color in zip(joint.coordinates, results.num_tasks.values.tolist(), colors, strict=True):
         ax.plot(path[:, 0], path[:, 1], color=color, linewidth=1.3, label=f"M = {num_tasks:,}")
         ax.plot(*path[-1], "o", color=color, markersize=5)
-        ax.plot(*joint.project(results.dmmse_outputs.sel(num_tasks=num_tasks).values), "^", color=color, markersize=7)
-    ridge = joint.project(results.ridge_outputs.values.reshape(results.num_tasks.size, -1)[0])
+        ax.plot(
+            *joint.project(results.dmmse_outputs.sel(num_tasks=num_tasks).values[0]), "^", color=color, markersize=7
+        )
+    ridge = joint.project(results.ridge_outputs.values[0, 0])
     ax.plot(*ridge, "*", color="black", markersize=13, label="ridge regression")
     ax.plot([], [], "^", color="0.5", label="dMMSE of that M")
     ax.set_xlabel(f"component 1 ({joint.explained[0]:.0%} of the variance)")
@@ -136,10 +140,10 @@ def _joint_path(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     caption = (
         "Predictions on fixed sequences of fresh tasks, all runs in one set of principal components; dots: the end."
     )
-    return save_figure(folder, "joint_path", figure, caption)
+    return Picture("joint_path", figure, caption)
 
 
-def _complexity(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _complexity(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -155,4 +159,4 @@ def _complexity(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.set_xscale("log", base=2)
     ax.set_xlabel("tasks M")
     ax.set_ylabel("LLC at the end (bars: 2 standard errors)")
-    return save_figure(folder, "complexity", figure, "Local learning coefficient at the end of training.")
+    return Picture("complexity", figure, "Local learning coefficient at the end of training.")
