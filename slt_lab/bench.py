@@ -1,5 +1,6 @@
 """The bench: subjects are trained, measures are taken at their checkpoints, every part once, by as many processes as come."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +125,7 @@ class Bench:
         def is_done() -> bool:
             if subject.num_steps == 0:
                 return True
-            self._take_over(subject)
+            self._take_over(subject, steps)
             return _is_trained(place, steps)
 
         return Part(
@@ -135,40 +136,42 @@ class Bench:
             subject.num_steps,
         )
 
-    def _take_over(self, subject: Subject) -> None:
-        """The finished training of a folder beside this one, as far as it is not here."""
+    def _take_over(self, subject: Subject, steps: Sequence[int]) -> None:
+        """The finished training of a folder beside this one, if it can be read and there is none here."""
         place = self._place(subject)
         if place.exists():
             return
         for neighbour in self.folder.neighbours():
             there = neighbour / "checkpoints" / place.name
-            if _is_trained(there, ()) and not place.exists():
-                partial = place.with_name(f".{place.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(there, partial, copy_function=same_file, ignore=shutil.ignore_patterns("*.lock"))
+            if not _is_sound(there, subject, steps):
+                continue
+            partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+            shutil.copytree(there, partial, copy_function=same_file, ignore=shutil.ignore_patterns("*.lock"))
+            try:
                 partial.rename(place)
-                seconds = read_record(place / "finished.json", "delete that folder")["seconds"]
-                Reporter.say(
-                    f"{subject.name.replace('_', ' ')}: trained already, in {neighbour}; {seconds / 60:.1f} minutes saved"
-                )
+            except OSError:  # another worker was faster
+                shutil.rmtree(partial)
+                return
+            minutes = read_record(place / "finished.json", "delete that folder")["seconds"] / 60
+            Reporter.say(
+                f"{subject.name.replace('_', ' ')}: trained already, in {neighbour}; {minutes:.1f} minutes saved"
+            )
+            return
 
     def _train(self, subject: Subject, steps: Sequence[int], report: "Reporter") -> None:
-        if subject.batches is None or subject.optimizer is None or subject.training_key is None:
+        batches, optimizer, key = subject.batches, subject.optimizer, subject.training_key
+        if batches is None or optimizer is None or key is None:
             raise ValueError(
-                f"subject {subject.name} is trained for {subject.num_steps} steps, and lacks batches, optimizer or key"
+                f"subject {subject.name} is trained for {subject.num_steps} steps, and lacks batches, optimizer or training_key"
             )
         place, began = self._place(subject), time.monotonic()
         store = CheckpointStore(place)
-        spent = (
-            float(read_record(place / "spent.json", "delete it").get("seconds", 0))
-            if (place / "spent.json").exists()
-            else 0.0
-        )
+        spent = _spent(place)
 
         def until(last: int, target: CheckpointStore, save_at: Sequence[int]) -> None:
             train(
-                subject.training_key, subject.loss_fn, subject.init(), subject.batches, subject.optimizer, num_steps=last,
-                store=target, save_at=save_at, data=subject.data, should_stop=asked_to_stop,
+                key, subject.loss_fn, subject.init(), batches, optimizer, num_steps=last, store=target, save_at=save_at,
+                data=subject.data, should_stop=asked_to_stop,
                 on_progress=lambda step, loss: report.update(step, f"loss {loss:.3f}"),
             )  # fmt: skip
 
@@ -253,11 +256,32 @@ class Bench:
 
 def _is_trained(place: Path, steps: Sequence[int]) -> bool:
     """Whether a training is finished and has these checkpoints."""
-    finished = place / "finished.json"
-    if not finished.exists():
+    if not (place / "finished.json").exists():
         return False
-    found = read_record(finished, f"delete the folder {place} to train again")
-    return set(steps) <= set(found["steps"])
+    found = read_record(place / "finished.json", f"delete the folder {place} to train again")
+    return found["num_steps"] >= max(steps) and all((place / "params" / str(step)).is_dir() for step in steps)
+
+
+def _is_sound(place: Path, subject: Subject, steps: Sequence[int]) -> bool:
+    """Whether a training elsewhere is finished and every checkpoint of it that is wanted can be read."""
+    try:
+        if not (place / "finished.json").exists():
+            return False
+        reach = read_record(place / "finished.json", "")["num_steps"]
+        store, like = CheckpointStore(place), jax.eval_shape(subject.init)
+        for step in (step for step in store.steps() if step in steps):
+            store.params(step, like)
+    except (UserError, ValueError):
+        return False
+    return bool(reach > 0)
+
+
+def _spent(place: Path) -> float:
+    """Seconds of training so far."""
+    try:
+        return float(read_record(place / "spent.json", "")["seconds"])
+    except (UserError, KeyError):
+        return 0.0  # nothing depends on it but a sentence
 
 
 def _merge(parts: Sequence["xarray.Dataset"]) -> "xarray.Dataset":

@@ -82,7 +82,7 @@ def config_of(experiment: "Experiment", name: str | None) -> Callable[[], Any]:
     Raises:
         UserError: if there is none.
     """
-    if name in experiment.configs:
+    if name is not None and name in experiment.configs:
         return experiment.configs[name]
     given = "--config is missing" if name is None else f"{experiment.name} has no config '{name}'"
     raise UserError(f"{given}; there are: {', '.join(experiment.configs)}")

@@ -22,6 +22,9 @@ def usage(catalogue: Catalogue) -> str:
         f"usage: {command} {name} --config CONFIG [--folder PATH] [--worker] [--tolerate-divergence] [--FIELD VALUE ...]",
         f"       {command} {name} --config CONFIG --help      every field, its type and default",
         f"       {command} report FOLDER                    figures and report again, from storage alone",
+        f"       {command} sweep {name} --config CONFIG --seeds 0..4 --set FIELD V V --launcher local|slurm|print",
+        f"       {command} report SWEEP                     one table and one figure of all its runs",
+        f"       {command} list [RUNS]                      every run: state, progress, remaining time, host",
         "",
     ]
     for listed in catalogue.listed.values():
@@ -70,10 +73,52 @@ def run_report(catalogue: Catalogue, arguments: list[str]) -> int:
         raise UserError(f"report takes one run folder: {catalogue.command} report FOLDER")
     from slt_lab.folder import RunFolder
 
+    if (Path(arguments[0]) / "sweep.json").exists():
+        from slt_lab.sweep_page import report_sweep
+
+        print(report_sweep(Path(arguments[0])))
+        return Exit.FINISHED
     folder = RunFolder.existing(Path(arguments[0]))
     experiment = catalogue.find(folder.experiment)
     experiment.report(restore_config(experiment, folder), folder)
     return _finish(folder.path, [])
+
+
+def run_sweep(catalogue: Catalogue, arguments: list[str]) -> int:
+    """Plan a sweep and start its runs."""
+    import tyro
+
+    from slt_lab.launch import SweepOptions, launch
+    from slt_lab.sweep import parse_seeds, plan, write_sweep
+
+    options = tyro.cli(SweepOptions, args=arguments, prog=f"{catalogue.command} sweep")
+    settings = {}
+    for given in options.set:
+        if len(given) < 2:
+            raise UserError("--set takes a field and at least one value: --set sampling.localization 1 10")
+        if given[0] in settings:
+            raise UserError(f"--set {given[0]} is given twice; name all its values at once")
+        settings[given[0]] = given[1:]
+    sweep = plan(catalogue, options.experiment, options.config, parse_seeds(options.seeds), settings, options.name)
+    if options.launcher != "print":
+        write_sweep(sweep)
+    code = launch(sweep, options, print)
+    print(f"all of it: {catalogue.command} report {sweep.folder}", file=sys.stderr)
+    return code
+
+
+def run_list(arguments: list[str]) -> int:
+    """Print the runs of a folder."""
+    from slt_lab.overview import find_runs, state_of, table
+
+    if len(arguments) > 1:
+        raise UserError("list takes one folder of runs, or none for runs/")
+    root = Path(arguments[0] if arguments else "runs")
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the folder that holds the run folders")
+    runs = find_runs(root)
+    print(table([state_of(run) for run in runs]) if runs else f"no runs in {root}")
+    return Exit.FINISHED
 
 
 def restore_config(experiment: Any, folder: Any) -> Any:
@@ -143,4 +188,8 @@ def _dispatch(arguments: list[str], catalogue: Catalogue) -> int:
     command, rest = arguments[0], arguments[1:]
     if command == "report":
         return run_report(catalogue, rest)
+    if command == "sweep":
+        return run_sweep(catalogue, rest)
+    if command == "list":
+        return run_list(rest)
     return run_experiment(catalogue, command, rest)

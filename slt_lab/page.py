@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from slt_lab.records import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Page", "Picture", "Section", "Table", "write_page"]
+__all__ = ["Page", "Picture", "Section", "Table", "render", "save_picture", "write_page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -71,40 +71,43 @@ class Page:
 
 def write_page(folder: RunFolder, page: Page) -> None:
     """Write `figures/`, `summary.json`, the further files and `report.html` of `page`, and close its figures."""
-    from jinja2 import Environment, FileSystemLoader
-
-    sections = [
-        {"title": section.title, "paragraphs": section.paragraphs, "table": section.table,
-         "figures": [_save(folder.path, picture) for picture in section.figures]}
-        for section in page.sections
-    ]  # fmt: skip
+    images = {
+        picture.name: save_picture(folder.path, picture) for section in page.sections for picture in section.figures
+    }
     folder.write_summary(dict(page.summary))
     for name, text in page.files.items():
         write_text(folder.path / name, text)
     starts = read_starts(folder.path)
+    config = json.dumps({"config_name": folder.config_name, **folder.config}, indent=2)
+    titled = replace(
+        page, title=f"{page.title}, config {folder.config_name}", warnings=[*page.warnings, *_mixtures(starts)]
+    )
+    write_text(folder.path / "report.html", render(titled, images, config, json.dumps(starts, indent=2)))
+
+
+def render(page: Page, images: Mapping[str, bytes], config: str, provenance: str) -> str:
+    """The page as HTML; `images` are the PNG files of its figures by name."""
+    from jinja2 import Environment, FileSystemLoader
+
     template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("report.html.jinja")
-    html = template.render(
-        title=page.title, lead=page.lead, sections=sections, warnings=[*page.warnings, *_mixtures(starts)],
-        config=json.dumps({"config_name": folder.config_name, **folder.config}, indent=2),
-        provenance=json.dumps(starts, indent=2),
-    )  # fmt: skip
-    write_text(folder.path / "report.html", html)
+    encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
+    return template.render(page=page, images=encoded, config=config, provenance=provenance)
 
 
-def _save(path: Path, picture: Picture) -> dict[str, str]:
-    """The figure as `figures/NAME.png`, closed; its bytes for the page."""
+def save_picture(folder: Path, picture: Picture) -> bytes:
+    """Write the figure as `figures/NAME.png` in `folder` and close it; returns the file's bytes."""
     import matplotlib.pyplot as plt
 
     image = io.BytesIO()
     picture.figure.savefig(image, format="png", dpi=130, bbox_inches="tight")
     plt.close(picture.figure)
-    file = path / "figures" / f"{picture.name}.png"
+    file = folder / "figures" / f"{picture.name}.png"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, image.getvalue())
     except OSError as error:
         raise UserError(f"{file} cannot be written ({reason(error)})") from error
-    return {"caption": picture.caption, "data": base64.b64encode(image.getvalue()).decode()}
+    return image.getvalue()
 
 
 def _mixtures(starts: Sequence[Mapping[str, Any]]) -> list[str]:
