@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,19 +57,30 @@ class Catalogue:
 
 
 def _from_file(path: Path) -> "Experiment":
+    try:
+        changed = path.stat().st_mtime_ns if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    if changed is None:
+        raise UserError(f"there is no file {path}; give the path of a file with an EXPERIMENT")
+    return _loaded(path.resolve(), changed)
+
+
+@cache
+def _loaded(path: Path, changed: int) -> "Experiment":
+    """The experiment in a file as it is since `changed`: loaded once, for functions loaded twice are compiled twice."""
+    del changed
     from slt_lab.experiment import Experiment
 
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; give the path of a file with an EXPERIMENT")
     name = path.stem
     if not name.isidentifier() or name in sys.modules:
-        name = f"experiment_{abs(hash(str(path.resolve())))}"
+        name = f"experiment_{abs(hash(str(path)))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    sys.path.insert(0, str(path.resolve().parent))  # files beside it may be imported
+    sys.path.insert(0, str(path.parent))  # files beside it may be imported
     spec.loader.exec_module(module)
     found = getattr(module, "EXPERIMENT", None)
     if not isinstance(found, Experiment):

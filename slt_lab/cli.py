@@ -57,7 +57,6 @@ def run_experiment(catalogue: Catalogue, name: str, arguments: list[str]) -> int
     folder = RunFolder.open(known, options.config, config, options.folder)
     with folder.at_work(worker=options.worker):
         diverged = experiment.compute(config, folder)
-        experiment.report(config, folder)
     return _finish(folder.path, [] if options.tolerate_divergence else diverged)
 
 

@@ -46,7 +46,7 @@ class Experiment:
     run: Callable[[Any, RunFolder], tuple["xarray.Dataset", list[str]]] | None = None
 
     def compute(self, config: Any, folder: RunFolder) -> list[str]:
-        """Do whatever is not done yet and write the results; returns a sentence on everything that diverged."""
+        """Do whatever is not done yet, write results and report; returns a sentence on everything that diverged."""
         if self.run is not None:
             results, diverged = self.run(config, folder)
         else:
@@ -55,7 +55,9 @@ class Experiment:
             subjects, measures, bench = self.subjects(config, folder), self.measures(config), Bench(folder)
             results = bench.run(subjects, measures, self.axis)
             diverged = bench.diverged(subjects, measures, self.axis)
-        folder.write_results(results)
+        with folder.assembling():
+            folder.write_results(results)
+            self.report(config, folder)
         return diverged
 
     def report(self, config: Any, folder: RunFolder) -> None:

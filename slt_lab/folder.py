@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 
 from slt_lab import results
 from slt_lab.errors import UserError
@@ -101,6 +102,12 @@ class RunFolder:
                 )
             with recorded(self.path, worker=False):
                 yield
+
+    @contextlib.contextmanager
+    def assembling(self) -> Iterator[None]:
+        """Hold the results and the report against other workers, which wait."""
+        with FileLock(self.path / "locks" / "report.lock"):
+            yield
 
     def _holder(self) -> str:
         starts = [
