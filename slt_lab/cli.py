@@ -79,7 +79,8 @@ def run_report(catalogue: Catalogue, arguments: list[str]) -> int:
         return Exit.FINISHED
     folder = RunFolder.existing(Path(arguments[0]))
     experiment = catalogue.find(folder.experiment)
-    experiment.report(restore_config(experiment, folder), folder)
+    with folder.assembling():
+        experiment.report(restore_config(experiment, folder), folder)
     return _finish(folder.path, [])
 
 
