@@ -17,7 +17,6 @@ from slt_lab.stages import HOW_FOUND, stage_table
 __all__ = ["page", "summary"]
 
 
-
 def page(results: xarray.Dataset, config: LRTStages) -> Page:
     """The page of a run, with `curves.csv` beside it."""
     stages, estimated = find_stages(results), sampled(results)
