@@ -5,34 +5,27 @@ from typing import Any
 import numpy as np
 import xarray
 
+from configs.lrt_stages import LRTStages
 from experiments.lrt_stages.authors import comparable, comparison_table
-from experiments.lrt_stages.curves import write_curves
+from experiments.lrt_stages.curves import curves_csv
 from experiments.lrt_stages.figures import draw_figures
-from experiments.lrt_stages.stages import PAPER_STAGES, find_stages
-from experiments.page import Section, Table, write_page
-from experiments.run_folder import RunFolder
-from experiments.stages import HOW_FOUND, stage_table
+from experiments.lrt_stages.stages import PAPER_STAGES, find_stages, sampled
 from slt_jax.analysis.stages import Stages
+from slt_lab.page import Page, Section, Table
+from slt_lab.stages import HOW_FOUND, stage_table
 
-__all__ = ["report"]
-
-RIDGE_LOSS = 1.664  # Bayes-optimal predictor, mean over the 8 examples, simulated (reference lrt.md)
-ZERO_LOSS = 4.125  # always predicting zero: D + σ²
+__all__ = ["page", "summary"]
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
-    stages = find_stages(results)
-    figures = draw_figures(folder, results, stages, authors=comparable(folder.config))
-    folder.write_summary(summary(results, stages))
-    write_curves(folder, results)
-    diverged = _diverged(results)
+def page(results: xarray.Dataset, config: LRTStages) -> Page:
+    """The page of a run, with `curves.csv` beside it."""
+    stages, estimated = find_stages(results), sampled(results)
+    figures = draw_figures(results, stages, authors=comparable(config))
     sections = [
-        Section("Loss and LLC", _story(results), figures=figures["development"]),
+        Section("Loss and LLC", _story(estimated), figures=figures["development"]),
         Section("The stages", _about_stages(), stage_table(stages)),
-        *_beside_the_authors(folder, results),
-        Section("Checkpoint by checkpoint", table=_table(results)),
+        *_beside_the_authors(estimated, config),
+        Section("Checkpoint by checkpoint", table=_table(estimated)),
         Section("What it predicts and how it is built", _about_metrics(), figures=figures["metrics"]),
         *([Section("Part by part", _about_refined(), figures=figures["refined"])] if figures["refined"] else []),
         *([Section("The path of its outputs", figures=figures["dynamics"])] if figures["dynamics"] else []),
@@ -40,7 +33,7 @@ def report(folder: RunFolder) -> None:
             "Is the sampling to be trusted?",
             ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
              "errors away from zero, the chain had not settled and the LLC is a lower bound."],
-            _diagnostics_table(results),
+            _diagnostics_table(estimated),
             figures["sampling"],
         ),
     ]  # fmt: skip
@@ -48,7 +41,10 @@ def report(folder: RunFolder) -> None:
         "A two-layer transformer learns linear regression in context (arXiv 2402.02364). The local learning coefficient "
         "(LLC) measures how degenerate the loss is around each checkpoint: it moves in stages that the loss hardly shows."
     )
-    write_page(folder, f"lrt-stages, config {folder.config_name}", lead, sections, diverged)
+    return Page(
+        "lrt-stages", lead, sections, warnings=_diverged(results), summary=summary(estimated, stages),
+        files={"curves.csv": curves_csv(results)},
+    )  # fmt: skip
 
 
 def summary(results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, Any]:
@@ -72,7 +68,7 @@ def summary(results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, Any
         }
         for seed, one in stages.items()
     }
-    return {"checkpoints": rows, "stages": found, "diverged_chains": int(results.diverged.sum())}
+    return {"checkpoints": rows, "stages": found, "diverged_chains": int(results.llc_diverged.sum())}
 
 
 def _about_stages() -> list[str]:
@@ -83,8 +79,8 @@ def _about_stages() -> list[str]:
     ]
 
 
-def _beside_the_authors(folder: RunFolder, results: xarray.Dataset) -> list[Section]:
-    if not comparable(folder.config):
+def _beside_the_authors(results: xarray.Dataset, config: LRTStages) -> list[Section]:
+    if not comparable(config):
         return []
     text = (
         "Losses of the authors' seeds 0 and 1 are read off their curves; each of theirs is the mean over one batch of fresh "
@@ -185,11 +181,19 @@ def _diagnostics_table(results: xarray.Dataset) -> Table:
             rows.append([
                 f"{prefix}{step:,}", f"{float(here.llc_rhat):.3f}", f"{float(here.llc_ess):.0f}",
                 f"{float(here.llc_drift):+.1f}", f"{float(here.llc_drift_std_error):.1f}",
-                f"{float(here.llc_acceptance):.2f}", f"{int(here.diverged.sum())} of {here.diverged.size}",
+                f"{float(here.llc_acceptance):.2f}", f"{int(here.llc_diverged.sum())} of {here.llc_diverged.size}",
             ])  # fmt: skip
     return Table(head, rows)
 
 
 def _diverged(results: xarray.Dataset) -> list[str]:
-    count = int(results.diverged.sum())
-    return [f"{count} chains diverged; their estimates are NaN. Use a smaller --sampling.step-size."] if count else []
+    chains = int(results.llc_diverged.sum())
+    parts = int(results.refined_llc_diverged.sum()) if "refined_llc_diverged" in results else 0
+    return [
+        *(
+            [f"{chains} chains diverged; their estimates are NaN. Use a smaller --sampling.step-size."]
+            if chains
+            else []
+        ),
+        *([f"{parts} refined LLCs diverged and are NaN. Use a smaller --refined.step-size."] if parts else []),
+    ]
