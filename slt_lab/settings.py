@@ -27,7 +27,7 @@ class Sampling:
     num_chains: int = 2
     num_draws: int = 1000
     num_burnin: int = 1000
-    checkpoint_steps: tuple[int, ...] = ()
+    checkpoint_steps: tuple[int, ...] = field(default=(), repr=False)  # moves no number of any of them
     """Checkpoints whose LLC is estimated; empty for all but the untrained model, which is at no minimum."""
     layout: Literal["auto", "vmap", "map"] = field(default="auto", repr=False)  # moves no number
     """Chains of a device side by side (`vmap`) or one after the other (`map`, less memory)."""

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 from slt_jax.arguments import describe
 
-__all__ = ["TextSource", "huggingface_source", "pieces", "python_topics", "text_sources"]
+__all__ = ["TextSource", "huggingface_source", "pieces", "python_topics", "text_files", "text_sources"]
 
 SUFFIXES = (".txt", ".md", ".rst")
 """Endings of the files taken from a folder; each may be followed by `.gz` or `.xz`."""
@@ -44,6 +44,19 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
         ValueError: if a path does not exist, a folder holds no text file, or two files have the same stem.
             When read: if a file is not UTF-8 or cannot be decompressed.
     """
+    files = text_files(*paths)
+    names = [_stem(file) for file in files]
+    if clash := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two text files are named '{clash}'; sources are told apart by the stem of their file")
+    return [TextSource(name, partial(_read_file, file)) for name, file in zip(names, files, strict=True)]
+
+
+def text_files(*paths: Path | str) -> list[Path]:
+    """The files that `text_sources` would read, in its order.
+
+    Raises:
+        ValueError: if a path does not exist or a folder holds no text file.
+    """
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
@@ -54,10 +67,7 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
                 f"folder {path} holds no text file; files ending in {', '.join(SUFFIXES)} (.gz, .xz) are read"
             )
         files += found
-    names = [_stem(file) for file in files]
-    if clash := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two text files are named '{clash}'; sources are told apart by the stem of their file")
-    return [TextSource(name, partial(_read_file, file)) for name, file in zip(names, files, strict=True)]
+    return files
 
 
 def python_topics() -> TextSource:
