@@ -17,7 +17,7 @@ from slt_jax.typing import Params
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
 from slt_lab.measure import Along, Measure, each
-from slt_lab.pieces import digest, same_folder, taken
+from slt_lab.pieces import digest, same_file, taken
 from slt_lab.records import read_record, write_record
 from slt_lab.reporting import Reporter
 from slt_lab.signals import asked_to_stop
@@ -147,7 +147,10 @@ class Bench:
         for neighbour in self.folder.neighbours():
             there = neighbour / "checkpoints" / place.name
             if _is_trained(there, ()) and not place.exists():
-                same_folder(there, place)
+                partial = place.with_name(f".{place.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(there, partial, copy_function=same_file, ignore=shutil.ignore_patterns("*.lock"))
+                partial.rename(place)
                 seconds = read_record(place / "finished.json", "delete that folder")["seconds"]
                 Reporter.say(
                     f"{subject.name.replace('_', ' ')}: trained already, in {neighbour}; {seconds / 60:.1f} minutes saved"

@@ -12,7 +12,7 @@ from slt_lab.measure import Along, Measure
 from slt_lab.measures.knowledge import Knowledge
 from slt_lab.measures.language_llc import HeadLLC, SourceLLC, check_refined
 from slt_lab.measures.memory import needed_memory
-from slt_lab.subjects.language_model import LanguageSubject, check_language, language_subject
+from slt_lab.subjects.language_model import LanguageSubject, check_language, language_facts, language_subject
 from slt_lab.subjects.language_tasks import source_names
 
 __all__ = ["EXPERIMENT"]
@@ -37,8 +37,10 @@ def measures(config: RefinedLLC) -> list[Measure | Along]:
 
 
 def facts(config: RefinedLLC, subjects: Mapping[str, LanguageSubject], folder: RunFolder) -> dict[str, Any]:
-    """The memory it takes."""
-    return {"memory": str(needed_memory(folder, subjects["model"], config.refined, config.refined))}
+    """Simpler predictors, and the memory it takes."""
+    subject = subjects["model"]
+    memory = needed_memory(folder, subject, config.refined, config.refined)
+    return {**language_facts(config, subject), "memory": str(memory)}
 
 
 def check(config: RefinedLLC) -> None:

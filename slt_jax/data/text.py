@@ -17,10 +17,22 @@ from typing import IO, NamedTuple
 
 from slt_jax.arguments import describe
 
-__all__ = ["TextSource", "huggingface_source", "pieces", "python_topics", "text_files", "text_sources"]
+__all__ = [
+    "PIECE_CHARS",
+    "TextSource",
+    "huggingface_source",
+    "is_compressed",
+    "pieces",
+    "python_topics",
+    "text_files",
+    "text_sources",
+]
 
 SUFFIXES = (".txt", ".md", ".rst")
 """Endings of the files taken from a folder; each may be followed by `.gz` or `.xz`."""
+
+PIECE_CHARS = 8192
+"""Characters of a piece, at least, and half of what it has at most."""
 
 _OPENERS: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _READ_CHARS = 1 << 20
@@ -100,7 +112,7 @@ def huggingface_source(
     return TextSource(name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents))
 
 
-def pieces(source: TextSource, num_chars: int = 8192) -> Iterator[str]:
+def pieces(source: TextSource, num_chars: int = PIECE_CHARS) -> Iterator[str]:
     """Cut a source into pieces of about `num_chars` characters, at line ends where there are any.
 
     A piece never crosses documents. Pieces are what the held-out split and the tokenizer's trainer handle.
@@ -117,6 +129,11 @@ def pieces(source: TextSource, num_chars: int = 8192) -> Iterator[str]:
             pending = pending[cut:]
     if pending:
         yield pending
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether `file` is read through gzip or xz."""
+    return file.suffix in _OPENERS
 
 
 def _is_text(file: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slt_jax.data.packing import Corpus, check_held_out, load_corpus, pack
-from slt_jax.data.text import TextSource, huggingface_source, text_files, text_sources
+from slt_jax.data.text import PIECE_CHARS, TextSource, huggingface_source, is_compressed, text_files, text_sources
 from slt_jax.data.tokenizer import train_tokenizer
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
@@ -30,6 +30,7 @@ def check_text(data: Text) -> None:
     """
     check_held_out(data.held_out)
     _sources(data)
+    _check_amount(data)
     try:
         train_tokenizer([], data.vocab_size)  # of nothing, at no cost: refuses the sizes and the missing package
     except ImportError as error:
@@ -84,6 +85,24 @@ def _sources(data: Text) -> list[TextSource]:
     if not sources:
         raise UserError("data has neither paths nor huggingface; name text with --data.paths or --data.huggingface")
     return sources
+
+
+def _check_amount(data: Text) -> None:
+    """Refuse files whose size alone says that they are too little; compressed and streamed text is known when it is read."""
+    files, every, most = text_files(*data.paths), round(1 / data.held_out), 0
+    if data.huggingface or any(is_compressed(file) for file in files):
+        return
+    for file in files:
+        size = file.stat().st_size
+        held_out = (size // PIECE_CHARS + 1) // every  # pieces, at most
+        if not held_out:
+            raise UserError(f"source '{file.stem}' has too little text for a held_out split; give it more text")
+        most += min(size, held_out * 4 * 2 * PIECE_CHARS) + held_out  # a character has up to 4 bytes, a piece one BOS
+    if most < data.context - 1:
+        raise UserError(
+            f"the text held out has {most} bytes at most, too few for one sequence of context = {data.context}; "
+            "give more text or a smaller context"
+        )
 
 
 def _made_from(data: Text) -> tuple:
