@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from configs import language_models
 from configs.language_models import HEADS, WHOLE
@@ -46,7 +47,7 @@ def demo() -> LMStages:
              those heads rise in the same window.
     """
     steps = (200, 400, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000)
-    small = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "checkpoint_steps": steps}
+    small: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "checkpoint_steps": steps}
     return LMStages(
         **vars(language_models.demo()),
         sampling=replace(WHOLE, num_draws=200, num_burnin=150, **small),
@@ -63,7 +64,7 @@ def cpu() -> LMStages:
              heads of the second layer attend to the previous token in part, none becomes an induction head.
     """
     steps = (200, 300, 400, 600, 800, 1000, 1400, 2000, 2800, 4000, 5400, 7000, 9600, 12_000)
-    small = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "num_burnin": 50}
+    small: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "num_burnin": 50}
     return LMStages(
         **vars(language_models.cpu()),
         sampling=replace(WHOLE, step_size=1e-3, num_draws=200, checkpoint_steps=steps, **small),

@@ -228,7 +228,7 @@ def _write(folder, text):
 ENGLISH = b"the quick brown fox jumps over the lazy dog. " * 5000
 REFUSED = {
     "no text": (None, [], "there is no text at"),
-    "no UTF-8": (b"caf\xe9 " * 9000, [], "text.txt is not UTF-8 (byte 0xe9 at position 3); convert it"),
+    "no UTF-8": (b"caf\xe9 " * 40_000, [], "text.txt is not UTF-8 (byte 0xe9 at position 3); convert it"),
     "vocabulary": (ENGLISH, ["--data.vocab-size", "70000"], "vocab_size = 70000; stored as uint16"),
     "small corpus": (
         ENGLISH,
