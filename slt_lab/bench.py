@@ -17,7 +17,7 @@ from slt_jax.training.loop import train
 from slt_jax.typing import Params
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
-from slt_lab.measure import Measure
+from slt_lab.measure import Along, Measure, each
 from slt_lab.pieces import digest, same_file, taken
 from slt_lab.records import read_record, write_record
 from slt_lab.reporting import Reporter
@@ -54,7 +54,9 @@ class Bench:
 
     folder: RunFolder
 
-    def run(self, subjects: Mapping[Any, Subject], measures: Sequence[Measure], axis: str | None) -> "xarray.Dataset":
+    def run(
+        self, subjects: Mapping[Any, Subject], measures: Sequence[Measure | Along], axis: str | None
+    ) -> "xarray.Dataset":
         """Train and measure everything.
 
         Args:
@@ -67,29 +69,31 @@ class Bench:
         """
         import xarray
 
-        wanted = {label: self._steps(subject, measures) for label, subject in subjects.items()}
+        single = each(measures)
+        wanted = {label: self._steps(subject, single) for label, subject in subjects.items()}
         trainings = [self._training(subject, wanted[label]) for label, subject in subjects.items()]
         self._do(trainings)
         pieces = [
             self._measurement(subject, measure, step)
-            for measure in measures
+            for measure in single
             for subject in subjects.values()
             for step in measure.steps(subject)
         ]
         self._do(pieces)
-        gathered = []
-        for subject in subjects.values():
-            parts = [self._gather(subject, measure) for measure in measures if measure.steps(subject)]
-            gathered.append(_merge(parts))
+        gathered = [
+            _merge([part for one in measures for part in self._answers(subject, one)]) for subject in subjects.values()
+        ]
         if axis is None:
             return gathered[0]
         return _concat(gathered, xarray.DataArray(list(subjects), dims=axis, name=axis))
 
-    def diverged(self, subjects: Mapping[Any, Subject], measures: Sequence[Measure], axis: str | None) -> list[str]:
+    def diverged(
+        self, subjects: Mapping[Any, Subject], measures: Sequence[Measure | Along], axis: str | None
+    ) -> list[str]:
         """One sentence for every measurement that lost something."""
         sentences = []
         for label, subject in subjects.items():
-            for measure in measures:
+            for measure in each(measures):
                 for step in measure.steps(subject):
                     piece = self.folder.pieces.read(self._name(subject, measure, step))
                     lost = sum(int(value.sum()) for name, value in piece.items() if name.endswith("diverged"))
@@ -214,6 +218,20 @@ class Bench:
 
         title = f"{measure.name} {subject.name.replace('_', ' ')}"
         return Part(title, pieces.lock(name), lambda: pieces.has(name), work, 1)
+
+    def _answers(self, subject: Subject, asked: Measure | Along) -> list["xarray.Dataset"]:
+        """What was measured, as one dataset if anything was."""
+        import xarray
+
+        if not isinstance(asked, Along):
+            return [self._gather(subject, asked)] if asked.steps(subject) else []
+        parts = {label: self._answers(subject, one) for label, one in asked.measures.items()}
+        labels = [label for label, found in parts.items() if found]
+        if not labels:
+            return []
+        return [
+            _concat([parts[label][0] for label in labels], xarray.DataArray(labels, dims=asked.dim, name=asked.dim))
+        ]
 
     def _gather(self, subject: Subject, measure: Measure) -> "xarray.Dataset":
         import xarray

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slt_lab.bench import Bench
 from slt_lab.folder import RunFolder
-from slt_lab.measure import Measure
+from slt_lab.measure import Along, Measure
 from slt_lab.page import Page, write_page
 from slt_lab.subject import Subject
 
@@ -28,6 +28,8 @@ class Experiment:
         page: `(results, config) -> Page`, pure.
         subjects: `config -> {label: Subject}`; a tokenizer or a corpus that has to be made once is kept in the folder given.
         measures: `config -> [Measure, ...]`.
+        facts: `(config, subjects, folder) -> {name: text or number}`, found before anything is trained: attributes of the
+            results, for what is no measurement of a checkpoint.
         axis: dimension of the results over subjects, "seed"; `None` for a single subject.
         check: `config -> None`, raises `UserError` on a configuration that contradicts itself, before anything is written.
         run: instead of subjects and measures, `(config, folder) -> (results, sentences on what diverged)`, for an experiment
@@ -40,7 +42,8 @@ class Experiment:
     page: Callable[["xarray.Dataset", Any], Page]
     paper: str = ""
     subjects: Callable[[Any, RunFolder], Mapping[Any, Subject]] | None = None
-    measures: Callable[[Any], Sequence[Measure]] | None = None
+    measures: Callable[[Any], Sequence[Measure | Along]] | None = None
+    facts: Callable[[Any, Mapping[Any, Any], RunFolder], Mapping[str, Any]] = lambda config, subjects, folder: {}
     axis: str | None = None
     check: Callable[[Any], None] = lambda config: None
     run: Callable[[Any, RunFolder], tuple["xarray.Dataset", list[str]]] | None = None
@@ -53,7 +56,8 @@ class Experiment:
             assert self.subjects is not None
             assert self.measures is not None
             subjects, measures, bench = self.subjects(config, folder), self.measures(config), Bench(folder)
-            results = bench.run(subjects, measures, self.axis)
+            facts = self.facts(config, subjects, folder)
+            results = bench.run(subjects, measures, self.axis).assign_attrs(facts)
             diverged = bench.diverged(subjects, measures, self.axis)
         with folder.assembling():
             folder.write_results(results)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from slt_jax.typing import Params
 
-__all__ = ["Measure", "Variable"]
+__all__ = ["Along", "Measure", "Variable", "each"]
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,21 @@ class Measure(Protocol):
 
     def coords(self, subject: Any) -> Mapping[str, Sequence]:
         """Labels along dimensions, where they have any."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """One question asked several times, of several sources of data say: their answers share names, and a dimension of their own.
+
+    Attributes:
+        dim: the dimension.
+        measures: label along it -> measure.
+    """
+
+    dim: str
+    measures: Mapping[Any, Measure]
+
+
+def each(asked: Sequence[Measure | Along]) -> list[Measure]:
+    """Every single measure."""
+    return [one for entry in asked for one in (entry.measures.values() if isinstance(entry, Along) else [entry])]

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from slt_jax.sampling.archive import read_archive, write_archive
 from slt_lab.errors import UserError
 from slt_lab.provenance import machine
 
-__all__ = ["Pieces", "digest", "same_file", "taken"]
+__all__ = ["Pieces", "digest", "same_file", "same_folder", "taken"]
 
 KIND = "piece"
 
@@ -126,3 +127,11 @@ def same_file(there: str | Path, here: str | Path) -> None:
         pass  # another process was faster
     except OSError:
         replace_file(Path(here), Path(there).read_bytes())
+
+
+def same_folder(there: Path, here: Path) -> None:
+    """Make the folder `there` appear as `here` too, all at once; locks stay where they are."""
+    partial = here.with_name(f".{here.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(there, partial, copy_function=same_file, ignore=shutil.ignore_patterns("*.lock"))
+    partial.rename(here)

@@ -5,23 +5,20 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.lm_stages.figures import head_panels
-from experiments.lm_stages.heads import head_name, where_known
-from experiments.page import FigureFile, Section, Table, save_figure, write_page
-from experiments.run_folder import RunFolder
+from configs.refined_llc import RefinedLLC
 from slt_jax.analysis.components import Clusters, RiseThenFall, cluster_curves, rise_then_fall
+from slt_lab.heads import head_name, head_panels, where_measured
+from slt_lab.page import Page, Picture, Section, Table
 
-__all__ = ["report"]
+__all__ = ["page"]
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = where_known(folder.read_results(), "whole_diverged")
-    groups = _clusters(results, folder.config["num_clusters"])
-    hills = _hills(results)
-    folder.write_summary(_summary(results, groups, hills))
+def page(results: xarray.Dataset, config: RefinedLLC) -> Page:
+    """The page of a run."""
+    results = where_measured(results, "whole_llc")
+    groups, hills = _clusters(results, config.num_clusters), _hills(results)
     sections = [
-        Section("Every head, on every source", _story(results), _levels(results), [_heads_figure(folder, results)]),
+        Section("Every head, on every source", _story(results), _levels(results), [_heads_figure(results)]),
         Section("Heads that are alike", _cluster_story(groups), _cluster_table(results, groups)),
         Section("Heads that rise and fall", _hill_story(hills), _hill_table(results, hills)),
         Section("The whole model, on every source", table=_whole_table(results)),
@@ -30,9 +27,9 @@ def report(folder: RunFolder) -> None:
         "The refined LLC (arXiv 2410.02984) samples a part of the weights, or asks for the loss on a part of the data. "
         "Here every attention head of a language model is sampled alone, on its training data and on each source of it."
     )
-    lost = int(results.head_diverged.sum()) + int(results.whole_diverged.sum())
+    lost = int(results.head_llc_diverged.sum()) + int(results.whole_llc_diverged.sum())
     warnings = [f"{lost} chains diverged; their estimates are NaN. Use a smaller step size."] if lost else []
-    write_page(folder, f"refined-llc, config {folder.config_name}", lead, sections, warnings)
+    return Page("refined-llc", lead, sections, warnings, _summary(results, groups, hills))
 
 
 def _names(results: xarray.Dataset) -> list[str]:
@@ -94,14 +91,14 @@ def _levels(results: xarray.Dataset) -> Table:
     return Table(["head", "previous token", "prefix matching", *(f"refined LLC, {name}" for name in sources)], rows)
 
 
-def _heads_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _heads_figure(results: xarray.Dataset) -> Picture:
     figure, axes = head_panels(results)
     for (layer, head), ax in np.ndenumerate(axes):
         for i, source in enumerate(results.source.values):
             at = results.isel(layer=layer, head=head, source=i)
             ax.errorbar(at.checkpoint, at.head_llc, 2 * at.head_llc_std_error, label=str(source), linewidth=1.2)
     axes[0, 0].legend(fontsize=6)
-    return save_figure(folder, "heads", figure, "Refined LLC of every head over training, on every source (2 s.e.).")
+    return Picture("heads", figure, "Refined LLC of every head over training, on every source (2 s.e.).")
 
 
 def _cluster_story(groups: Clusters | None) -> list[str]:

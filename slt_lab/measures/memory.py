@@ -1,4 +1,4 @@
-"""How much device memory a run needs, read off its compiled programs before anything runs; nothing is allocated."""
+"""How much device memory a language model needs, read off its compiled programs before anything runs; nothing is allocated."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from configs.lm_stages import LMStages, Sampling
-from experiments.registry import UserError
 from slt_jax.models.language_model import LanguageModel, init, next_token_loss
 from slt_jax.sampling.layout import default_layout
 from slt_jax.training.loop import BatchFn, init_train_state, train_steps
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
+from slt_lab.reporting import Reporter
+from slt_lab.settings import Sampling
+from slt_lab.subjects.language_model import LanguageSubject
 
-__all__ = ["CARD", "Memory", "announce", "estimate_memory", "sampling_memory", "training_memory"]
+__all__ = ["CARD", "Memory", "estimate_memory", "needed_memory", "sampling_memory", "training_memory"]
 
 CARD = 80e9
-"""Bytes of the accelerator the paper's setting is meant for."""
+"""Bytes of a large accelerator."""
 
 
 class Memory(NamedTuple):
@@ -34,14 +37,33 @@ class Memory(NamedTuple):
         )
 
 
+def needed_memory(folder: RunFolder, subject: LanguageSubject, sampling: Sampling, refined: Sampling) -> Memory:
+    """The memory of a run, found once and said on stderr."""
+    assert subject.batches is not None
+    assert subject.optimizer is not None
+    batches, optimizer = subject.batches, subject.optimizer
+
+    def compute() -> dict[str, Any]:
+        return estimate_memory(subject.model, batches, subject.data, optimizer, sampling, refined)._asdict()
+
+    found = Memory(**{name: int(size) for name, size in folder.piece("memory", compute).items()})
+    Reporter.say(str(found))
+    return found
+
+
 def estimate_memory(
-    config: LMStages, model: LanguageModel, batches: BatchFn, data: Any, optimizer: optax.GradientTransformation
+    model: LanguageModel,
+    batches: BatchFn,
+    data: Any,
+    optimizer: optax.GradientTransformation,
+    sampling: Sampling,
+    refined: Sampling,
 ) -> Memory:
-    """The memory of a run. `data`, what batches are drawn from, may be shapes."""
+    """The memory to train on `data`, which may be shapes, to sample all weights, and to sample the heads of a layer."""
     return Memory(
         training_memory(model, batches, data, optimizer),
-        sampling_memory(model, config.sampling, config.sampling.num_chains),
-        sampling_memory(model, config.refined, config.refined.num_chains * model.num_heads),
+        sampling_memory(model, sampling, sampling.num_chains),
+        sampling_memory(model, refined, refined.num_chains * model.num_heads),
     )
 
 
@@ -73,10 +95,3 @@ def _bytes(lowered: Any) -> int:
         raise UserError("this backend does not report the memory of a compiled program")
     shared = memory.alias_size_in_bytes
     return int(memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes - shared)
-
-
-def announce(memory: Memory) -> None:
-    """Say it on stderr."""
-    from rich.console import Console
-
-    Console(stderr=True, soft_wrap=True, highlight=False).print(str(memory), markup=False)

@@ -5,46 +5,46 @@ from typing import Any
 import numpy as np
 import xarray
 
+from configs.lm_stages import LMStages
 from experiments.lm_stages import figures
-from experiments.lm_stages.authors import AUTHORS_HEAD, authors_stages, authors_table
-from experiments.lm_stages.heads import best_head, crossing, head_name, largest_change, where_known, window
-from experiments.page import Section, Table, write_page
-from experiments.run_folder import RunFolder
-from experiments.stages import FEWEST, HOW_FOUND, find_stages, stage_table
+from experiments.lm_stages.authors import AUTHORS_HEAD
+from experiments.lm_stages.heads import best_head, crossing, largest_change, window
 from slt_jax.analysis.stages import Stages
+from slt_lab.heads import head_name, where_measured
+from slt_lab.page import Page, Section, Table
+from slt_lab.stages import FEWEST, HOW_FOUND, find_stages, stage_table
 
-__all__ = ["report"]
+__all__ = ["page"]
 
 FORMED = 0.5
 """A head whose score is above this is said to have formed."""
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
+def page(results: xarray.Dataset, config: LMStages) -> Page:
+    """The page of a run."""
+    del config
     stages = find_stages(results)
-    folder.write_summary(summary(results, stages))
     sections = [
-        Section("Loss and LLC", _story(results), figures=[figures.development_figure(folder, results, stages)]),
+        Section("Loss and LLC", _story(results), figures=[figures.development_figure(results, stages)]),
         Section("The stages", _about_stages(stages), None if stages is None else stage_table({0: stages})),
         Section("Checkpoint by checkpoint", table=_table(results)),
-        Section("What it knows", figures=[figures.knowledge_figure(folder, results, stages)]),
+        Section("What it knows", figures=[figures.knowledge_figure(results, stages)]),
         Section(
             "Heads", _head_story(results), _head_table(results),
-            [figures.heads_figure(folder, results, stages), figures.attention_figure(folder, results)],
+            [figures.heads_figure(results, stages), figures.attention_figure(results)],
         ),
         Section(
             "Is the sampling to be trusted?",
             ["Drift is the estimate of the second half of the draws minus that of the first: several of its standard "
              "errors away from zero, the chain had not settled and the LLC is a lower bound.",
              results.attrs["memory"]],
-            _diagnostics_table(results), [figures.sampling_figure(folder, results)],
+            _diagnostics_table(results), [figures.sampling_figure(results)],
         ),
         Section(
             "The authors' run through the same stage detection",
             ["Two layers, eight heads, context 1,024, 50,000 steps on the Pile (arXiv 2402.02364): the loss and LLC of 501 "
              "checkpoints as published. Step 0 is left out, so LM1's change of LLC is counted from step 100."],
-            _authors_table(folder),
+            Table(AUTHORS_HEAD, results.attrs["authors"]),
         ),
     ]  # fmt: skip
     lead = (
@@ -52,18 +52,13 @@ def report(folder: RunFolder) -> None:
         "its heads can fetch from the context. The LLC of the whole model and the refined LLC of every head "
         "(arXiv 2410.02984) show when, and in which head."
     )
-    write_page(folder, f"lm-stages, config {folder.config_name}", lead, sections, _warnings(results))
+    return Page("lm-stages", lead, sections, _warnings(results), summary(results, stages))
 
 
 def _about_stages(stages: Stages | None) -> list[str]:
     if stages is None:
         return [f"Not looked for: there are fewer than {FEWEST} checkpoints with an LLC."]
     return [HOW_FOUND]
-
-
-def _authors_table(folder: RunFolder) -> Table:
-    rows = folder.piece("authors", lambda: {"rows": authors_table(authors_stages()).rows})["rows"]
-    return Table(AUTHORS_HEAD, rows.tolist())
 
 
 def summary(results: xarray.Dataset, stages: Stages | None) -> dict[str, Any]:
@@ -85,13 +80,17 @@ def summary(results: xarray.Dataset, stages: Stages | None) -> dict[str, Any]:
         "unsupported": [boundary._asdict() for boundary in stages.candidates] if stages else [],
         "stages": [stage._asdict() for stage in stages.stages] if stages else [],
         "checkpoints": rows,
-        "diverged_chains": int(results.diverged.sum()) + int(results.head_diverged.sum()),
+        "diverged_chains": _diverged(results),
     }
+
+
+def _diverged(results: xarray.Dataset) -> int:
+    return int(results.llc_diverged.sum()) + int(results.head_llc_diverged.sum())
 
 
 def _sampled(results: xarray.Dataset) -> list[int]:
     """Steps at which the whole model was sampled."""
-    return [int(step) for step in where_known(results, "diverged").checkpoint.values]
+    return [int(step) for step in where_measured(results, "llc").checkpoint.values]
 
 
 def _crossings(results: xarray.Dataset) -> dict[str, tuple[float, int | None]]:
@@ -172,7 +171,7 @@ def _head_story(results: xarray.Dataset) -> list[str]:
 
 
 def _head_table(results: xarray.Dataset) -> Table:
-    at = where_known(results, "head_diverged")
+    at = where_measured(results, "head_llc")
     rows = []
     for layer, head in np.ndindex(results.sizes["layer"], results.sizes["head"]):
         here, scores = at.isel(layer=layer, head=head), results.isel(layer=layer, head=head, step=-1)
@@ -209,5 +208,5 @@ def _diagnostics_table(results: xarray.Dataset) -> Table:
 
 
 def _warnings(results: xarray.Dataset) -> list[str]:
-    count = int(results.diverged.sum()) + int(results.head_diverged.sum())
+    count = _diverged(results)
     return [f"{count} chains diverged; their estimates are NaN. Use a smaller step size."] if count else []
