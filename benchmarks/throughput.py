@@ -38,7 +38,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
 from experiments.cores import usable_cores
 
 CORES = usable_cores()

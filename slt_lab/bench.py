@@ -17,6 +17,7 @@ from slt_jax.training.loop import train
 from slt_jax.typing import Params
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
+from slt_lab.joining import beside, merged
 from slt_lab.measure import Along, Measure, each
 from slt_lab.pieces import digest, same_file, taken
 from slt_lab.records import read_record, write_record
@@ -81,11 +82,11 @@ class Bench:
         ]
         self._do(pieces)
         gathered = [
-            _merge([part for one in measures for part in self._answers(subject, one)]) for subject in subjects.values()
+            merged([part for one in measures for part in self._answers(subject, one)]) for subject in subjects.values()
         ]
         if axis is None:
             return gathered[0]
-        return _concat(gathered, xarray.DataArray(list(subjects), dims=axis, name=axis))
+        return beside(gathered, xarray.DataArray(list(subjects), dims=axis, name=axis))
 
     def diverged(
         self, subjects: Mapping[Any, Subject], measures: Sequence[Measure | Along], axis: str | None
@@ -229,9 +230,7 @@ class Bench:
         labels = [label for label, found in parts.items() if found]
         if not labels:
             return []
-        return [
-            _concat([parts[label][0] for label in labels], xarray.DataArray(labels, dims=asked.dim, name=asked.dim))
-        ]
+        return [beside([parts[label][0] for label in labels], xarray.DataArray(labels, dims=asked.dim, name=asked.dim))]
 
     def _gather(self, subject: Subject, measure: Measure) -> "xarray.Dataset":
         import xarray
@@ -304,46 +303,3 @@ def _spent(place: Path) -> float:
         return float(read_record(place / "spent.json", "")["seconds"])
     except (UserError, KeyError):
         return 0.0  # nothing depends on it but a sentence
-
-
-def _merge(parts: Sequence["xarray.Dataset"]) -> "xarray.Dataset":
-    """Datasets with other checkpoints side by side: a number that was not measured is NaN, a truth value False."""
-    import xarray
-
-    steps: dict[str, list[int]] = {}
-    for part in parts:
-        for axis in ("step", "checkpoint"):
-            if axis in part.coords:
-                steps[axis] = sorted({*steps.get(axis, []), *part[axis].values.tolist()})
-    return xarray.merge([_spread(part, steps) for part in parts], compat="no_conflicts")
-
-
-def _concat(parts: Sequence["xarray.Dataset"], index: "xarray.DataArray") -> "xarray.Dataset":
-    import xarray
-
-    steps = {
-        axis: sorted({step for part in parts if axis in part.coords for step in part[axis].values.tolist()})
-        for axis in ("step", "checkpoint")
-    }
-    names = dict.fromkeys(name for part in parts for name in part.data_vars)
-    spread = [_spread(part, {axis: values for axis, values in steps.items() if axis in part.coords}) for part in parts]
-    whole = [_with(part, names, spread) for part in spread]
-    return xarray.concat(whole, index, coords="minimal", compat="equals", join="exact")
-
-
-def _with(part: "xarray.Dataset", names: Mapping[Any, None], others: Sequence["xarray.Dataset"]) -> "xarray.Dataset":
-    """`part` with the variables that only other subjects have, empty."""
-    import xarray
-
-    for name in names:
-        if name not in part:
-            model = next(other[name] for other in others if name in other)
-            empty = False if model.dtype == bool else np.nan
-            part = part.assign({name: xarray.full_like(model, empty)})
-    return part
-
-
-def _spread(part: "xarray.Dataset", steps: Mapping[str, list[int]]) -> "xarray.Dataset":
-    own = {axis: values for axis, values in steps.items() if axis in part.coords}
-    fill = {name: False if variable.dtype == bool else np.nan for name, variable in part.data_vars.items()}
-    return part.reindex(own, fill_value=fill)

@@ -182,8 +182,9 @@ def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
 
 @pytest.mark.parametrize("seeds", ["5,x", "7:3", "a:b"])
 def test_unusable_seeds_are_one_sentence(seeds, tmp_path):
-    from experiments.__main__ import run_experiment
     from experiments.registry import UserError
+
+    from experiments.__main__ import run_experiment
 
     arguments = ["--config", "tiny", "--folder", str(tmp_path / "run"), "--seeds", seeds]
     with pytest.raises(UserError, match="give"):
@@ -208,10 +209,11 @@ def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
     """All of config `gpu` but the sizes: its groups, its settings, its table."""
     from dataclasses import replace
 
+    from experiments.run_folder import RunFolder
+
     from configs.deep_linear_networks import gpu
     from experiments.deep_linear_networks import measure
     from experiments.deep_linear_networks.report import summary
-    from experiments.run_folder import RunFolder
 
     small = {"widths": (2, 6), "num_layers": (2, 3), "num_examples": 10_000, "num_networks": 2, "study_steps": 200}
     config = gpu()
@@ -232,9 +234,10 @@ def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
 def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
     from dataclasses import replace
 
+    from experiments.run_folder import RunFolder
+
     from configs.deep_linear_networks import STUDY, tiny
     from experiments.deep_linear_networks import measure
-    from experiments.run_folder import RunFolder
 
     config = tiny()
     size_class = replace(config.classes[0], study_step_size=1e-2)

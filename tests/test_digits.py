@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.run_folder import RunFolder
 
 from configs.digits import CONFIGS, Network
 from experiments.digits import measure
 from experiments.digits.network import Perceptron, accuracy, cross_entropy, load_digits, train
 from experiments.digits.report import report
-from experiments.run_folder import RunFolder
 from slt_jax.trees import num_parameters
 
 

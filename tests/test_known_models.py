@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.registry import UserError
+from experiments.run_folder import RunFolder
 from jax.flatten_util import ravel_pytree
 from scipy.signal import lfilter
 
@@ -16,8 +18,6 @@ from experiments.known_models import exact, measure
 from experiments.known_models.models import CURVATURES, posterior_of
 from experiments.known_models.report import report
 from experiments.known_models.samplers import samplers
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
 from slt_jax import theory
 from slt_jax.models import singular
 from slt_jax.posterior import LocalPosterior, check_posterior

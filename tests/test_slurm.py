@@ -41,13 +41,17 @@ def test_an_array_of_three_seeds(cluster, tmp_path):
     command = [sys.executable, "-m", "slt_lab", "sweep", FILE, "--config", "tiny", "--seeds", "0..2", "--name", "three"]
     options = ["--launcher", "slurm", "--slurm.minutes", "10", "--slurm.cpus", "1"]
     environment = {**cluster, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    said = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     assert said.count("job ") == 3
     folder = tmp_path / "runs" / "sweeps" / "three"
     runs = [folder / f"seeds={seed}" for seed in range(3)]
     end = time.monotonic() + 600
     while not all((run / "report.html").exists() and state_of(run).state == "finished" for run in runs):
-        assert time.monotonic() < end, [state_of(run) for run in runs] + [path.read_text() for path in folder.rglob("*.err")]
+        assert time.monotonic() < end, [state_of(run) for run in runs] + [
+            path.read_text() for path in folder.rglob("*.err")
+        ]
         time.sleep(1)
     done = subprocess.run(
         [sys.executable, "-m", "slt_lab", "report", str(folder)], cwd=tmp_path, env=environment, capture_output=True, text=True,

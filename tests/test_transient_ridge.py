@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import xarray
-
-from configs.transient_ridge import CONFIGS, tiny
 from experiments.run_folder import RunFolder
-from experiments.transient_ridge import report, run
 from experiments.transient_ridge.measure import task_set
 from experiments.transient_ridge.report import rise_and_fall
+
+from configs.transient_ridge import CONFIGS, tiny
+from experiments.transient_ridge import report, run
 
 
 @pytest.fixture(scope="module")
