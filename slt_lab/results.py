@@ -30,6 +30,7 @@ def write_results(folder: Path, dataset: "xarray.Dataset") -> None:
     final = folder / NAME
     partial = folder / f".{NAME}.{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}.partial"
     try:
+        dataset = _texts_of_any_length(dataset)
         dataset.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=_checked(dataset))
         _to_disk(partial)
         seal = _digest(partial)
@@ -59,6 +60,13 @@ def read_results(folder: Path) -> "xarray.Dataset":
         return xarray.open_zarr(path, consolidated=False).load()
     except Exception as error:  # zarr, its codecs and xarray have no common base for what damage makes them raise
         raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from error
+
+
+def _texts_of_any_length(dataset: "xarray.Dataset") -> "xarray.Dataset":
+    """Labels as objects: those zarr stores as its format specifies, texts of a fixed length it does not."""
+    return dataset.assign_coords(
+        {name: labels.astype(object) for name, labels in dataset.coords.items() if labels.dtype.kind in "US"}
+    )
 
 
 def _checked(dataset: "xarray.Dataset") -> dict[str, dict]:
