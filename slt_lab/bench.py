@@ -102,6 +102,10 @@ class Bench:
         """The checkpoints of a subject."""
         return CheckpointStore(self._place(subject))
 
+    def kept(self, subject: Subject) -> list[int]:
+        """The steps whose checkpoints are there, ascending; none if its training has not begun."""
+        return self.store(subject).steps() if self._place(subject).exists() else []
+
     def params(self, subject: Subject, step: int) -> Params:
         """Its parameters at `step`."""
         if subject.num_steps == 0:

@@ -27,10 +27,10 @@ def write_results(folder: Path, dataset: "xarray.Dataset") -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    dataset = _with_settled_text(dataset)
     final = folder / NAME
     partial = folder / f".{NAME}.{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}.partial"
     try:
-        dataset = _texts_of_any_length(dataset)
         dataset.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=_checked(dataset))
         _to_disk(partial)
         seal = _digest(partial)
@@ -62,11 +62,11 @@ def read_results(folder: Path) -> "xarray.Dataset":
         raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from error
 
 
-def _texts_of_any_length(dataset: "xarray.Dataset") -> "xarray.Dataset":
-    """Labels as objects: those zarr stores as its format specifies, texts of a fixed length it does not."""
-    return dataset.assign_coords(
-        {name: labels.astype(object) for name, labels in dataset.coords.items() if labels.dtype.kind in "US"}
-    )
+def _with_settled_text(dataset: "xarray.Dataset") -> "xarray.Dataset":
+    """Text as zarr has a settled form for; it has none for numpy's strings of one length."""
+    texts = {name: one.astype(object) for name, one in dataset.variables.items() if one.dtype.kind == "U"}
+    labels = {name: one for name, one in texts.items() if name in dataset.coords}
+    return dataset.assign_coords(labels).assign({name: one for name, one in texts.items() if name not in labels})
 
 
 def _checked(dataset: "xarray.Dataset") -> dict[str, dict]:
