@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from configs.deep_linear_networks import DeepLinearNetworks, Setting, SizeClass
-from experiments.deep_linear_networks.estimate import COURSE_PARTS, STUDY_BATCH
+from experiments.deep_linear_networks.estimate import COURSE_PARTS, STUDY_BATCH, kernel_of
 from slt_jax import theory
 from slt_jax.data.linear import DeepLinearTeacher, random_deep_linear
 from slt_lab.errors import UserError
@@ -60,7 +60,7 @@ def _check_setting(config: DeepLinearNetworks, setting: Setting, where: str) -> 
     )
     if setting.metric:
         require(setting.step == "calibrated", f"{where}.step = study; with a metric it must be calibrated")
-        adaptive = setting.kernel in ("rmsprop", "adam")
+        adaptive = getattr(kernel_of(setting), "preconditioner", None) is not None
         require(not adaptive, f"{where}.kernel = {setting.kernel}; it brings its own preconditioner, so give no metric")
     for size_class in config.classes:
         steps = setting.num_steps or size_class.study_steps
