@@ -27,6 +27,7 @@ def write_results(folder: Path, dataset: "xarray.Dataset") -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    dataset = _with_settled_text(dataset)
     final = folder / NAME
     partial = folder / f".{NAME}.{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}.partial"
     try:
@@ -59,6 +60,13 @@ def read_results(folder: Path) -> "xarray.Dataset":
         return xarray.open_zarr(path, consolidated=False).load()
     except Exception as error:  # zarr, its codecs and xarray have no common base for what damage makes them raise
         raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from error
+
+
+def _with_settled_text(dataset: "xarray.Dataset") -> "xarray.Dataset":
+    """Text as zarr has a settled form for; it has none for numpy's strings of one length."""
+    texts = {name: one.astype(object) for name, one in dataset.variables.items() if one.dtype.kind == "U"}
+    labels = {name: one for name, one in texts.items() if name in dataset.coords}
+    return dataset.assign_coords(labels).assign({name: one for name, one in texts.items() if name not in labels})
 
 
 def _checked(dataset: "xarray.Dataset") -> dict[str, dict]:
