@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import slt_jax
 from configs.digits import Network
 from experiments.digits.network import cross_entropy, load_digits, train
-from slt_jax.sampling.inspection import look
+from slt_jax.sampling.look import look
 
 
 def seconds(work: Callable[[], object]) -> float:
