@@ -121,7 +121,7 @@ class _Curvature:
         assert measured.ritz is not None
         self.posterior, self.ritz = posterior, measured.ritz
         self.num_iterations = num_iterations
-        self._product = lambda vector: measured.center.derivatives(vector, max_examples).product
+        self._product = lambda vector: measured.center.derivatives(vector[None], max_examples).products[0]
         largest = self.ritz.vectors[:, np.abs(self.ritz.values).argmax()]
         value = top_eigenvalue(self._product, largest, num_iterations)
         if not math.isfinite(value):

@@ -1,7 +1,6 @@
 """Derivatives of the loss at w*, all from one compiled program, which the look and the calibration share.
 
-One Hessian-vector product, forward over reverse, brings the losses, the gradient and every example's slope along the
-vector with it:
+One Hessian-vector product, forward over reverse, brings the gradient and every example's slope along the vector with it:
 
     f(w) = Σ cᵢ lᵢ(w):    ∇f,    ∇²f·v,    (∇lᵢ·v)ᵢ
 
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 CENTER_CHUNK = 4096  # examples per pass of the losses at w*
-LARGEST_CHUNK, CHUNK_NUMBERS = 512, 2**22  # a chunk has at most so many examples, and examples x parameters
+LARGEST_CHUNK, CHUNK_NUMBERS = 1024, 2**22  # a chunk has at most so many examples, and examples x parameters
 LARGEST_COUNT, LARGEST_PASSES = 8192, 128
 
 
@@ -50,7 +49,7 @@ class Center:
     """Some examples of a posterior, and derivatives of their loss at w*.
 
     Attributes:
-        posterior: its data on the devices.
+        posterior: its arrays on the devices.
         chunks: numbers of the examples, each once, `(chunk, example)`; the last chunk is filled up.
         count: how many examples there are, the filling left out.
     """
@@ -75,41 +74,44 @@ class Center:
         passes = -(-count // limit)
         numbers = rng.choice(posterior.n, count, replace=False)
         filled = np.resize(numbers, passes * -(-count // passes)).reshape(passes, -1)
-        data = jax.tree.map(jnp.asarray, posterior.data)
-        return cls(replace(posterior, data=data, center_losses=None), filled, count)
+        placed = replace(posterior, center_losses=None)
+        for name in ("data", "center", "whole"):
+            placed = replace(placed, **{name: jax.tree.map(jnp.asarray, getattr(posterior, name))})
+        return cls(placed, filled, count)
 
     @property
     def numbers(self) -> np.ndarray:
         """Numbers of the examples, `(count,)`."""
         return self.chunks.ravel()[: self.count]
 
-    def derivatives(self, vector: np.ndarray | None = None, most: int | None = None) -> "Derivatives":
-        """Over the first examples, at most `most`; `vector` is ravelled, `(parameters,)`."""
-        size = self.chunks.shape[1]
+    def derivatives(self, vectors: np.ndarray, most: int | None = None) -> "Derivatives":
+        """Over the first examples, at most `most`, along ravelled `vectors`, `(vector, parameters)`."""
+        size, dim = self.chunks.shape[1], vectors.shape[1]
         count = self.count if most is None else min(self.count, most)
-        if vector is None:
-            vector = np.zeros(num_parameters(self.posterior.center), np.float32)
-        parts = []
-        for number, indices in enumerate(self.chunks[: -(-count // size)]):
-            weights = (np.arange(size) + number * size < count).astype(np.float32) / count
-            parts.append(jax.device_get(_derivatives(self.posterior, indices, weights, vector)))
-        losses, gradients, products, slopes = zip(*parts, strict=True)
-        return Derivatives(
-            np.concatenate(losses)[:count], sum(gradients), sum(products), np.concatenate(slopes)[:count]
-        )
+        chunks = self.chunks[: -(-count // size)]
+        weights = (np.arange(chunks.size) < count).reshape(chunks.shape).astype(vectors.dtype) / count
+        # All are under way before the first is waited for.
+        found = [
+            [_derivatives(self.posterior, indices, some, vector) for indices, some in zip(chunks, weights, strict=True)]
+            for vector in vectors
+        ]
+        parts = np.stack([np.stack([np.asarray(part) for part in each]) for each in found])
+        gradient, products, slopes = np.split(parts, [dim, 2 * dim], axis=2)
+        return Derivatives(gradient[0].sum(axis=0), products.sum(axis=1), slopes.reshape(len(vectors), -1)[:, :count])
 
 
 class Derivatives(NamedTuple):
-    """Over m examples at w*: `losses` `(m,)`, the mean's `gradient` and `product` ∇²L·v, `(parameters,)`, `slopes` ∇lᵢ·v `(m,)`."""
+    """Over m examples at w*, in k directions v: `gradient` of the mean loss, `(parameters,)`, `products` ∇²L·v, `(k, parameters)`,
+    and `slopes` ∇lᵢ·v, `(k, m)`."""
 
-    losses: np.ndarray
     gradient: np.ndarray
-    product: np.ndarray
+    products: np.ndarray
     slopes: np.ndarray
 
 
 @jax.jit
-def _derivatives(posterior: LocalPosterior, indices: Array, weights: Array, vector: Array) -> tuple[Array, ...]:
+def _derivatives(posterior: LocalPosterior, indices: Array, weights: Array, vector: Array) -> Array:
+    """Σcᵢ∇lᵢ, Σcᵢ∇²lᵢ·v and the slopes ∇lᵢ·v, one after another."""
     examples = take_examples(posterior.data, indices)
     flat, unravel = ravel_pytree(posterior.center)
 
@@ -118,8 +120,8 @@ def _derivatives(posterior: LocalPosterior, indices: Array, weights: Array, vect
         return jnp.vdot(weights.astype(losses.dtype), losses), losses
 
     tangent = unravel(vector.astype(flat.dtype))
-    (gradient, losses), (product, slopes) = jax.jvp(jax.grad(weighted, has_aux=True), (posterior.center,), (tangent,))
-    return losses, ravel_pytree(gradient)[0], ravel_pytree(product)[0], slopes
+    (gradient, _), (product, slopes) = jax.jvp(jax.grad(weighted, has_aux=True), (posterior.center,), (tangent,))
+    return jnp.concatenate([ravel_pytree(gradient)[0], ravel_pytree(product)[0], slopes])
 
 
 def losses_at(posterior: LocalPosterior, params: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -170,17 +172,16 @@ def ritz_space(product: Callable[[np.ndarray], Derivatives], start: np.ndarray, 
     for _ in range(num_blocks):
         # QR of basis and block together: columns of an exhausted space come out as some orthonormal ones.
         block = np.linalg.qr(np.hstack([basis, block]))[0][:, basis.shape[1] :]
-        found = [product(np.ascontiguousarray(column)) for column in block.T]
-        basis = np.hstack([basis, block])
-        block = np.stack([one.product for one in found], axis=1)
+        found = product(np.ascontiguousarray(block.T))
+        basis, block = np.hstack([basis, block]), found.products.T
         images = np.hstack([images, block])
-        slopes += [one.slopes for one in found]
+        slopes.append(found.slopes.T)
         if not np.isfinite(block).all():
-            return Ritz(np.full(basis.shape[1], np.nan), basis, np.stack(slopes, axis=1))
+            return Ritz(np.full(basis.shape[1], np.nan), basis, np.hstack(slopes))
     matrix = basis.T.astype(np.float64) @ images
     values, rotation = np.linalg.eigh((matrix + matrix.T) / 2)
     rotation = rotation.astype(basis.dtype)
-    return Ritz(values, basis @ rotation, np.stack(slopes, axis=1) @ rotation)
+    return Ritz(values, basis @ rotation, np.hstack(slopes) @ rotation)
 
 
 def top_eigenvalue(

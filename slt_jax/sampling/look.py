@@ -30,6 +30,7 @@ from slt_jax.sampling.center import (
 )
 from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.metrics import Metric
+from slt_jax.trees import num_parameters
 from slt_jax.typing import Params, PRNGKey
 
 __all__ = ["Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
@@ -170,7 +171,7 @@ def measure(
     check_losses(losses)
     apart = _spacing(center.posterior, losses)
     try:
-        gradient = center.derivatives().gradient
+        gradient = center.derivatives(_nothing(posterior)).gradient
     except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
         jax.eval_shape(jax.grad(lambda w: jnp.mean(posterior.losses(w, posterior.data))), posterior.center)
         return Measured(center, losses, apart, np.zeros(0), None)
@@ -245,6 +246,12 @@ def check_neighbours(beside: np.ndarray) -> None:
         )
 
 
+def _nothing(posterior: LocalPosterior) -> np.ndarray:
+    """No direction at all, in the number type of the parameters."""
+    leaves = jax.tree.leaves(posterior.center)
+    return np.zeros((1, num_parameters(posterior.center)), np.result_type(*(leaf.dtype for leaf in leaves)))
+
+
 def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Ritz:
     """Ritz pairs of ∇²L from a block of the gradient and random vectors; all pairs of a small Hessian."""
     dim = gradient.size
@@ -255,7 +262,7 @@ def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Rit
         size = np.linalg.norm(gradient)
         if size > 0:
             start[:, 0] = gradient / size
-    return ritz_space(lambda vector: center.derivatives(vector, HESSIAN_EXAMPLES), start, blocks)
+    return ritz_space(lambda vectors: center.derivatives(vectors, HESSIAN_EXAMPLES), start, blocks)
 
 
 def _among_others(rng: np.random.Generator, center: Center) -> np.ndarray:
