@@ -103,7 +103,7 @@ def calibrate(
     measured = measure(key, posterior, kernel.batch_size or batch_size, chunk_size)
     if measured.ritz is None:
         raise ValueError(
-            "loss_fn cannot be differentiated twice, so no step follows from its curvature; give a step_size"
+            "loss_fn cannot be differentiated twice, so no step follows from its curvature; give step_size and num_burnin"
         )
     curvature = _Curvature(posterior, measured, num_iterations, max_examples)
     stiffest, flattest, scale = _extremes(key, kernel, metric, curvature)

@@ -24,12 +24,13 @@ from slt_jax.progress import progress_bar
 from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.center import center_losses
+from slt_jax.sampling.chain_looks import inspections, look_for_chains
 from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
-from slt_jax.sampling.look import Look, check_losses, look
+from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import watch_compilations
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
@@ -198,7 +199,7 @@ def sample_chains(
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
     posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
-    seen = _look(key, posterior, settings, kernel) if inspection is None or inspection is True else None
+    seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
     number = _baseline(posterior, baseline)
     program = _Program(
         kernel=kernel,
@@ -226,31 +227,14 @@ def sample_chains(
         recorded = _advance_all(state, settings, shared, program, stages, progress)
     acceptance = _acceptance(recorded.chains, settings, shared, program)
     if seen is not None:
-        inspection = _with_heating(seen, recorded.chains, kernel, float(np.max(settings.step_size)), metric)
-    found = inspection if isinstance(inspection, Inspection) else Inspection()
+        found = inspections(seen, recorded.chains, kernel, metric)
+    else:
+        found = [inspection if isinstance(inspection, Inspection) else Inspection()] * num_chains
     adapting = bool(np.any(kernel.is_adapting(recorded.chains.kernel_state)))
     return collect(
         recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
-        baseline if isinstance(baseline, str) else "number", number, replace(found, adapting=adapting),
+        baseline if isinstance(baseline, str) else "number", number, [replace(one, adapting=adapting) for one in found],
     )  # fmt: skip
-
-
-def _look(key: PRNGKey, posterior: LocalPosterior, settings: ChainSettings, kernel: Kernel) -> Look | None:
-    """What there is at w*; `None` where chains have different posteriors, which share no curvature."""
-    uniform = all(np.unique(np.asarray(each)).size == 1 for each in (settings.nbeta, settings.localization))
-    if settings.restriction is not None or not uniform:
-        return None
-    return look(key, posterior, kernel.batch_size)
-
-
-def _with_heating(
-    seen: Look, chains: ChainState, kernel: Kernel, step_size: float, metric: Metric | None
-) -> Inspection:
-    """The inspection with the heating of the matrix that the chains ended with."""
-    scale = jax.vmap(kernel.diagonal)(chains.kernel_state)
-    if scale is not None:
-        scale = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), scale)
-    return seen.heated(kernel, step_size, metric=metric, scale=scale)
 
 
 class _Program(NamedTuple):

@@ -35,7 +35,7 @@ from slt_jax.typing import Params, PRNGKey
 
 __all__ = ["Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
 
-NEIGHBOURS = 16
+NEIGHBOURS, FEWEST_NEIGHBOURS = 64, 16
 NEIGHBOUR_TOLERANCE = {4: 1e-3, 8: 1e-3, 2: 5e-2}
 """Relative change of a loss among other neighbours that is more than rounding, by bytes of the losses' type."""
 BESIDE = 0.03  # neighbours are compared at w* moved by this share of every leaf's size: at w* losses may all be zero
@@ -173,7 +173,7 @@ def measure(
     try:
         gradient = center.derivatives(_nothing(posterior)).gradient
     except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
-        jax.eval_shape(jax.grad(lambda w: jnp.mean(posterior.losses(w, posterior.data))), posterior.center)
+        _check_gradient(center.posterior)
         return Measured(center, losses, apart, np.zeros(0), None)
     ritz = _ritz(generator(key, KRYLOV), center, gradient)
     if not np.isfinite(ritz.values).all():
@@ -181,6 +181,17 @@ def measure(
             "the Hessian of the loss at center is not finite; check that loss_fn is smooth and finite at w*"
         )
     return Measured(center, losses, apart, gradient @ ritz.vectors, ritz)
+
+
+def _check_gradient(posterior: LocalPosterior) -> None:
+    """Refuse a loss without a gradient."""
+    try:
+        jax.eval_shape(jax.grad(lambda w: jnp.mean(posterior.losses(w, posterior.data))), posterior.center)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(
+            f"loss_fn has no gradient that JAX can take ({str(error).split('. ')[0].rstrip('.')}); write it with operations that "
+            "can be differentiated"
+        ) from error
 
 
 def judge(measured: Measured, nbeta: float, localization: float) -> Look:
@@ -230,7 +241,7 @@ def check_losses(losses: np.ndarray) -> None:
 
 def check_neighbours(beside: np.ndarray) -> None:
     """Refuse losses that change with the examples beside them; rows of `beside` are the same examples among others."""
-    if beside.shape[1] == 0:
+    if beside.size == 0:
         return
     size = np.abs(beside[0]).max()
     with np.errstate(invalid="ignore"):
@@ -266,17 +277,24 @@ def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Rit
 
 
 def _among_others(rng: np.random.Generator, center: Center) -> np.ndarray:
-    """Losses of the first half of some examples: beside the second half, beside it in reverse order, and alone."""
+    """Losses of some examples: all together, in reverse order, and in pairs of quarters, `(company, example)`."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(center.posterior.center)]
     sizes = [np.full(leaf.size, BESIDE * (np.sqrt(np.mean(leaf**2)) + BESIDE)) for leaf in leaves]
     flat = np.concatenate([leaf.ravel() for leaf in leaves])
     moved = (flat + np.concatenate(sizes) * rng.standard_normal(flat.size)).astype(flat.dtype)
-    numbers = center.numbers[:NEIGHBOURS]
-    half = len(numbers) // 2
-    if half == 0:
-        return np.zeros((3, 0), np.float32)
-    # An even reversal puts every example at another place among others.
-    together, backwards, alone = (
-        losses_at(center.posterior, moved, chosen) for chosen in (numbers, numbers[::-1], numbers[:half])
-    )
-    return np.stack([together[:half], backwards[::-1][:half], alone])
+    numbers = center.numbers[: min(NEIGHBOURS, max(FEWEST_NEIGHBOURS, center.chunks.shape[1]))]
+    if len(numbers) < 2:
+        return np.zeros((0, 0), np.float32)
+
+    def losses(batch: np.ndarray) -> np.ndarray:
+        return losses_at(center.posterior, moved, batch)
+
+    if len(numbers) < 4:
+        alone = np.concatenate([losses(numbers[i : i + 1]) for i in range(len(numbers))])
+        return np.stack([losses(numbers), losses(numbers[::-1])[::-1], alone])
+    quarters = numbers[: len(numbers) // 4 * 4].reshape(4, -1)
+    every = quarters.ravel()
+    pairs = [losses(np.concatenate([quarters[i], quarters[(i + 1) % 4]])).reshape(2, -1) for i in range(4)]
+    former = np.concatenate([pair[0] for pair in pairs])
+    latter = np.concatenate([pairs[i - 1][1] for i in range(4)])
+    return np.stack([losses(every), losses(every[::-1])[::-1], former, latter])
