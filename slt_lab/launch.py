@@ -59,10 +59,10 @@ class Command:
     def __call__(self) -> int:
         self.process = subprocess.Popen(self.arguments)
         code = self.process.wait()
-        if (
-            code == Exit.STOPPED
-        ):  # the queue took the time, not the run: let it be requeued rather than end as a failure
-            raise RuntimeError("stopped by a signal before the queue said so; the same command continues")
+        if code == Exit.STOPPED:  # asked by another than submitit; a queue that requeues goes on with the same command
+            raise RuntimeError("stopped by a signal; the same command continues")
+        if code not in (Exit.FINISHED, Exit.DIVERGED):
+            raise RuntimeError(f"ended with exit code {code}; what it said is above")
         return code
 
     def checkpoint(self) -> Any:
