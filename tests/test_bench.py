@@ -16,6 +16,7 @@ import pytest
 
 from slt_lab.catalogue import Catalogue
 from slt_lab.cli import main
+from slt_lab.page import Page, Section, Table, render
 from slt_lab.results import read_results
 
 ROOT = Path(__file__).parent.parent
@@ -295,3 +296,10 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path, capsys):
         assert code == 2
         assert err.startswith("error: ")
     assert (tmp_path / "file").read_text() == "here already"
+
+
+def test_a_table_has_no_nan_and_no_empty_column():
+    page = Page("t", "l", [Section("s", table=Table(["a", "b", "c"], [["1", "nan", "+nan"], ["2", "nan ± nan", "3"]]))])
+    html = render(page, {}, "", "")
+    assert "nan" not in html
+    assert "<th>a</th><th>c</th>" in html
