@@ -90,3 +90,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(changes, 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_named_configs_pass_the_check(name):
     EXPERIMENT.check(CONFIGS[name]())
+
+
+def test_a_training_that_blows_up_is_called_diverged(tmp_path, capsys):
+    from experiments.catalogue import CATALOGUE
+    from slt_lab.cli import main
+
+    command = ["digits", "--config", "tiny", "--network.learning-rate", "1e30", "--folder", str(tmp_path / "run")]
+    assert main(command, CATALOGUE) == 3
+    assert "diverged: the training loss went from" in capsys.readouterr().err

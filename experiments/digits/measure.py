@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from configs.digits import Digits
 from experiments.digits.gather import Row, gather
-from experiments.digits.network import Perceptron, Split, accuracy, cross_entropy, load_digits, train
+from experiments.digits.network import Perceptron, Split, accuracy, check_trained, cross_entropy, load_digits, train
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
@@ -100,6 +100,7 @@ def _trained(config: Digits, folder: RunFolder, split: Split) -> tuple[Params, R
 
     def compute() -> dict[str, Any]:
         params, losses = train(_key(config, TRAIN_KEY), split.train, config.network)
+        check_trained(losses)
         final, gradient = jax.value_and_grad(lambda p: jnp.mean(cross_entropy(p, split.train)))(params)
         return {
             "params": ravel_pytree(params)[0], "losses": losses, "loss": final,
