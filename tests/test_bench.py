@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +132,14 @@ def test_a_training_that_blows_up_is_called_diverged(tmp_path, capsys):
     assert "diverged: the training loss is" in err
 
 
-def spawn(*arguments, **options):
+# A shell lets what it starts in the background ignore Ctrl-C; a run started here is not to inherit that.
+HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+
+
+def spawn(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "slt_lab", FILE, "--config", "tiny", *map(str, arguments)], cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options,
+        [sys.executable, "-c", HEEDING, "-m", "slt_lab", FILE, "--config", "tiny", *map(str, arguments)], cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -211,9 +214,7 @@ def test_three_workers_share_a_folder(finished, tmp_path):
 
 def test_ctrl_c_is_one_sentence_and_130(tmp_path):
     folder = tmp_path / "long"
-    # A shell lets what it starts in the background ignore Ctrl-C; this run is not to inherit that.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    run = spawn(*LONG, "--folder", folder, preexec_fn=heeding)
+    run = spawn(*LONG, "--folder", folder)
     wait_for(run, lambda: any(folder.glob("progress/*.json")))
     run.send_signal(signal.SIGINT)
     said = run.communicate()[1]
@@ -227,14 +228,7 @@ def test_a_signal_stops_long_chains_with_their_state(tmp_path):
     flags = ("--seeds", "0", "--sampling.num-draws", "400000", "--sampling.checkpoint-steps", "40")
     whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
     first = spawn(*flags, "--folder", stopped)
-    wait_for(
-        first,
-        lambda: (
-            any("llc" in note.read_text() for note in stopped.glob("progress/*.json"))
-            and any(stopped.glob("work/*.lock"))
-        ),
-    )
-    time.sleep(2)
+    wait_for(first, lambda: any(stopped.glob("work/*.lock")))
     first.terminate()
     said = first.communicate()[1]
     assert first.returncode == 75, said
