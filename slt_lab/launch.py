@@ -109,7 +109,8 @@ def _slurm(sweep: Sweep, slurm: Slurm, say: Callable[[str], None]) -> int:
         raise UserError(f"there is no Slurm on this machine ({error}); use --launcher print or local") from error
     asked = {
         "job_name": sweep.folder.name, "time": slurm.minutes, "cpus_per_task": slurm.cpus, "ntasks_per_node": 1,
-        "signal_delay_s": 30, "partition": slurm.partition, "mem": f"{slurm.memory_gb}GB" if slurm.memory_gb else None,
+        # Slurm looks at time limits every 30 s and may warn that much earlier: a slice of a minute would be warned as it starts.
+        "signal_delay_s": 30 if slurm.minutes >= 5 else 5, "partition": slurm.partition, "mem": f"{slurm.memory_gb}GB" if slurm.memory_gb else None,
         "gpus_per_node": slurm.gpus or None, "array_parallelism": len(sweep.runs),
     }  # fmt: skip
     executor.update_parameters(**{name: value for name, value in asked.items() if value is not None})
