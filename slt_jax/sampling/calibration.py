@@ -3,13 +3,15 @@
 SGLD on a quadratic with curvature a = nβh + γ overestimates by the factor 1/(1 - εa/4) and is unstable at εa ≥ 4
 (`theory.quadratic_sgld_llc`). So ε = c/(nβ h_max + γ), whatever the model, n or nβ; every kernel says its own c and what a
 step is in its meaning (`Kernel.step_for`). Three things are not read off the curvature at w* and are looked up by short
-pilot chains or at the gradients: the scale that an adaptive preconditioner settles at; the curvature around a w* at which
-the Hessian vanishes; and the heat of minibatch noise, which shortens the step until it adds less than a twentieth.
+pilot chains or at the gradients: the scale that an adaptive preconditioner settles at; the curvature where the chains live,
+which is another one around a w* that fits its data too well or at which the Hessian vanishes; and the heat of minibatch
+noise, which shortens the step until it adds less than a twentieth.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -24,9 +26,9 @@ from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.center import top_eigenvalue
 from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.inspection import HEATING_LIMIT, Inspection
-from slt_jax.sampling.look import Look, Measured, judge, measure
+from slt_jax.sampling.look import HESSIAN_EXAMPLES, Look, Measured, judge, measure
 from slt_jax.sampling.metrics import Metric
-from slt_jax.sampling.pilot import find_neighbourhood, settled_scale
+from slt_jax.sampling.pilot import find_neighbourhood, pilot_ends, settled_scale
 from slt_jax.sampling.sgld import SGLD, sgld
 from slt_jax.typing import Array, Params, PRNGKey
 
@@ -34,6 +36,8 @@ __all__ = ["Calibration", "calibrate", "top_curvature"]
 
 FLATTEST = 1e-3  # with γ = 0 nothing bounds the relaxation time; then directions down to this share of a_max set it
 SILENT = 1.0  # a top curvature below this many γ says nothing about the neighbourhood
+STIFFER, LARGEST_RISE = 1.5, 10.0  # what is believed of places that pilot chains reach, against w*
+PLACES, PLACE_ROUNDS, LONGEST_WALK, PLACE_ITERATIONS = 4, 5, 500, 15
 PILOT, SCALE = 2, 3  # streams of the key beside its own
 
 
@@ -107,11 +111,16 @@ def calibrate(
         )
     curvature = _Curvature(posterior, measured, num_iterations, max_examples)
     stiffest, flattest, scale = _extremes(key, kernel, metric, curvature)
-    step_size = kernel.step_for(stiffest, step_fraction)
-    if scale is not None:  # the bound that `step_for` puts on a scale is replaced by the one that was found
-        step_size /= kernel.step_for(1.0, 1.0)
+    # The bound that `step_for` puts on a scale is replaced by the one that was found.
+    unit = 1.0 if scale is None else kernel.step_for(1.0, 1.0)
+
+    def step_for(stiffest: float) -> float:
+        return kernel.step_for(stiffest, step_fraction) / unit
+
+    if curvature.top > SILENT * float(posterior.localization):
+        stiffest = _lived_in(key, kernel, metric, scale, curvature, stiffest, flattest, step_for)
     seen = judge(measured, float(posterior.nbeta), float(posterior.localization))
-    return _with_heating(seen, kernel, step_size, flattest, curvature.top, metric, scale)
+    return _with_heating(seen, kernel, step_for(stiffest), flattest, curvature.top, metric, scale)
 
 
 class _Curvature:
@@ -121,7 +130,7 @@ class _Curvature:
         assert measured.ritz is not None
         self.posterior, self.ritz = posterior, measured.ritz
         self.num_iterations = num_iterations
-        self._product = lambda vector: measured.center.derivatives(vector[None], max_examples).products[0]
+        self.center, self.max_examples = measured.center, max_examples
         largest = self.ritz.vectors[:, np.abs(self.ritz.values).argmax()]
         value = top_eigenvalue(self._product, largest, num_iterations)
         if not math.isfinite(value):
@@ -130,6 +139,16 @@ class _Curvature:
             )
         self.top = float(posterior.nbeta) * value
         """The largest eigenvalue of nβ∇²L, without γ."""
+
+    def _product(self, vector: np.ndarray) -> np.ndarray:
+        return self.center.derivatives(vector[None], self.max_examples).products[0]
+
+    def at(self, place: Params) -> "_Curvature":
+        """The same at another place, from fewer examples."""
+        other = copy(self)
+        other.center = replace(self.center, posterior=replace(self.center.posterior, center=place))
+        other.max_examples, other.num_iterations = HESSIAN_EXAMPLES, PLACE_ITERATIONS
+        return other
 
     def within(self, root: Callable[[np.ndarray], np.ndarray]) -> float:
         """The largest eigenvalue of G^½(nβ∇²L + γ)G^½, `root` being G^½."""
@@ -159,19 +178,61 @@ def _extremes(
         )
         stiffest = found.stiffest
     elif metric is not None:
-        stiffest = curvature.within(lambda vector: np.asarray(metric.sqrt(vector)))
+        stiffest = curvature.within(_root(metric, None))
     flattest = max(localization, FLATTEST * stiffest) if localization == 0 else localization
     if metric is not None and localization > 0:
         flattest = localization * float(jnp.minimum(metric.rest, metric.scales.min()))
     if silent or not isinstance(kernel, SGLD) or kernel.preconditioner is None:
         return stiffest, flattest, None
 
-    def in_units_of(scale: Params) -> float:
-        roots = np.sqrt(np.asarray(ravel_pytree(scale)[0]))
-        return curvature.within(lambda vector: roots * vector)
-
-    scale, stiffest = settled_scale(jax.random.fold_in(key, SCALE), posterior, kernel, stiffest, in_units_of)
+    pilot_key = jax.random.fold_in(key, SCALE)
+    scale, stiffest = settled_scale(
+        pilot_key, posterior, kernel, stiffest, lambda scale: curvature.within(_root(None, scale))
+    )
     return stiffest, flattest * float(ravel_pytree(scale)[0].min()), scale
+
+
+def _root(metric: Metric | None, scale: Params | None) -> Callable[[np.ndarray], np.ndarray]:
+    """G^½ on ravelled vectors."""
+    if metric is not None:
+        return lambda vector: np.asarray(metric.sqrt(vector))
+    if scale is None:
+        return lambda vector: vector
+    roots = np.sqrt(np.asarray(ravel_pytree(scale)[0]))
+    return lambda vector: roots * vector
+
+
+def _lived_in(
+    key: PRNGKey,
+    kernel: Kernel,
+    metric: Metric | None,
+    scale: Params | None,
+    curvature: _Curvature,
+    stiffest: float,
+    flattest: float,
+    step_for: Callable[[float], float],
+) -> float:
+    """The stiffest curvature where short chains at its own step end, if it is more than at w*.
+
+    A well-trained classifier is flat at w* and thirty times as stiff where its posterior lives; a step for w* is unstable there,
+    and the chains agree on a wrong number.
+    """
+    keys = jax.random.split(jax.random.fold_in(key, PILOT), PLACES)
+    root = _root(metric, scale)
+    for _ in range(PLACE_ROUNDS):
+        step_size = step_for(stiffest)
+        steps = math.ceil(min(LONGEST_WALK, kernel.relaxation_steps(step_size, flattest)))
+        ends = pilot_ends(keys, curvature.posterior, metric, step_size, steps, kernel=kernel).params
+        places = [jax.tree.map(lambda leaf, one=one: np.asarray(leaf)[one], ends) for one in range(PLACES)]
+        found = max(curvature.at(place).within(root) if _finite(place) else math.inf for place in places)
+        if found <= STIFFER * stiffest:
+            return stiffest
+        stiffest = min(found, LARGEST_RISE * stiffest) if math.isfinite(found) else LARGEST_RISE * stiffest
+    return stiffest
+
+
+def _finite(tree: Params) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def _with_heating(

@@ -33,7 +33,7 @@ from slt_jax.sampling.metrics import Metric
 from slt_jax.trees import num_parameters
 from slt_jax.typing import Params, PRNGKey
 
-__all__ = ["Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
+__all__ = ["HESSIAN_EXAMPLES", "Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
 
 NEIGHBOURS, FEWEST_NEIGHBOURS = 64, 16
 NEIGHBOUR_TOLERANCE = {4: 1e-3, 8: 1e-3, 2: 5e-2}
