@@ -168,7 +168,7 @@ def pilot_ends(
     posterior: LocalPosterior,
     metric: Metric | None,
     step_size: Scalar,
-    num_steps: Scalar,
+    num_steps: int | Array,
     *,
     kernel: Kernel,
 ) -> Any:
