@@ -1,5 +1,6 @@
 """Launchers of a sweep: on this machine, on Slurm through `submitit`, or printed for any other queue."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -69,9 +70,10 @@ class Command:
         """Called by `submitit` shortly before the time limit, and at a preemption."""
         from submitit.helpers import DelayedSubmission
 
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
+        if self.process is not None and self.process.returncode is None:
+            # This runs as a signal handler within `wait` above, which holds the lock that waiting once more would need.
+            os.kill(self.process.pid, signal.SIGTERM)
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Command(self.arguments))
 
 
