@@ -260,7 +260,7 @@ def check_neighbours(beside: np.ndarray) -> None:
 def _nothing(posterior: LocalPosterior) -> np.ndarray:
     """No direction at all, in the number type of the parameters."""
     leaves = jax.tree.leaves(posterior.center)
-    return np.zeros((1, num_parameters(posterior.center)), np.result_type(*(leaf.dtype for leaf in leaves)))
+    return np.zeros((1, num_parameters(posterior.center)), jnp.result_type(*leaves))
 
 
 def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Ritz:
