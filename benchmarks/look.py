@@ -25,7 +25,7 @@ from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.center import Center, center_losses, generator, top_eigenvalue
 from slt_jax.sampling.look import look
 
-REPEATS = {"cold": 3, "warm": 15}
+REPEATS = {"cold": 3, "warm": 7}
 BATCH_SIZE = 256  # the default of estimate_llc
 
 
