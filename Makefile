@@ -16,7 +16,7 @@ test-slow: .venv
 lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy slt_jax experiments configs
+	$(BIN)/mypy slt_jax slt_lab experiments configs
 
 bench: .venv
 	$(BIN)/python benchmarks/throughput.py

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import optax
 
 from configs import lm_stages
-from experiments.lm_stages.memory import estimate_memory
 from slt_jax.data.packing import TokenBatches
 from slt_jax.models import language_model as lm
 from slt_jax.models.layers import attention_pattern
@@ -27,6 +26,8 @@ from slt_jax.posterior import LocalPosterior, by_slice, restrict
 from slt_jax.sampling.driver import sample, sample_restrictions
 from slt_jax.sampling.sgld import sgld
 from slt_jax.training.loop import init_train_state, train_steps
+from slt_lab.measures.memory import estimate_memory
+from slt_lab.subjects.language_model import adamw
 
 BATCH, STEPS = 32, 5
 SIZES = {"demo": lm.LanguageModel(32, 64, 64, 4), "cpu": lm.LanguageModel(1000, 128, 128, 4)}
@@ -156,14 +157,12 @@ def paper() -> None:
     with automatic_backward():
         theirs = compiled_gradient(model, params, tokens).memory_analysis().temp_size_in_bytes
     print(f"config paper, temporaries of a gradient: hand-written {ours / 1e9:.2f} GB, automatic {theirs / 1e9:.2f} GB")
-    optimizer = optax.adamw(config.training.learning_rate, weight_decay=config.training.weight_decay)
-    batches = TokenBatches(model.context, config.training.batch_size)
+    batches, optimizer = TokenBatches(model.context, config.training.batch_size), adamw(config.training)
     stream = jax.ShapeDtypeStruct((10**9,), jnp.uint16)
-    print(f"one billion tokens kept on the device: {estimate_memory(config, model, batches, stream, optimizer)}")
-    together = replace(
-        config, sampling=replace(config.sampling, layout="vmap"), refined=replace(config.refined, layout="vmap")
-    )
-    print(f"with chains side by side: {estimate_memory(together, model, batches, stream, optimizer)}")
+    found = estimate_memory(model, batches, stream, optimizer, config.sampling, config.refined)
+    print(f"one billion tokens kept on the device: {found}")
+    together = (replace(sampling, layout="vmap") for sampling in (config.sampling, config.refined))
+    print(f"with chains side by side: {estimate_memory(model, batches, stream, optimizer, *together)}")
 
 
 def main() -> None:

@@ -18,24 +18,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from experiments.cores import usable_cores
+from slt_lab.cores import usable_cores
 
 CORES = usable_cores()
 jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `python -m experiments` sets up
 
 from configs import lrt_stages  # noqa: E402
-from experiments.lrt_stages.measure import MODEL, draw_samples, initial_params, posterior_data  # noqa: E402
-from slt_jax.data.in_context_regression import sample_sequences  # noqa: E402
 from slt_jax.estimators.llc import llc  # noqa: E402
-from slt_jax.models.regression_transformer import squared_error_loss  # noqa: E402
+from slt_jax.models.regression_transformer import RegressionTransformer  # noqa: E402
 from slt_jax.posterior import LocalPosterior  # noqa: E402
 from slt_jax.sampling import driver  # noqa: E402
 from slt_jax.sampling.layout import chain_mesh, default_layout, map_chains  # noqa: E402
-from slt_jax.training.loop import init_train_state, train_steps, triangle_schedule  # noqa: E402
+from slt_jax.training.loop import init_train_state, train_steps  # noqa: E402
+from slt_lab.measures.llc import draw  # noqa: E402
+from slt_lab.subjects.regression_transformer import RegressionSubject, regression_subject, sequences  # noqa: E402
 
-LOSS = squared_error_loss(MODEL)
+MODEL = RegressionTransformer()
+
+
+def subject_of(batch_size: int) -> RegressionSubject:
+    """What `lrt-stages` trains; values of the schedule do not change the time."""
+    return regression_subject(
+        0, MODEL, num_steps=10_000, schedule_steps=10_000, peak_learning_rate=1e-3, batch_size=batch_size
+    )
+
+
+LOSS = subject_of(1).loss_fn
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -45,18 +54,12 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def fresh_batch(batch_size: int, key: jax.Array, step: jax.Array, data: None) -> Any:
-    """The batches that `lrt-stages` trains on."""
-    del step, data
-    return sample_sequences(key, batch_size)
-
-
 @partial(jax.jit, static_argnames="batch_size")
 def bare_on_fresh_batches(key: jax.Array, params: Any, num_steps: jax.Array, *, batch_size: int) -> Any:
     """`num_steps` gradients on fresh batches, each at a parameter that depends on the last, or only one would be made."""
 
     def step(index: jax.Array, params: Any) -> Any:
-        batch = sample_sequences(jax.random.fold_in(key, index), batch_size)
+        batch = sequences(MODEL, jax.random.fold_in(key, index), batch_size)
         gradient = jax.grad(lambda w: jnp.mean(LOSS(w, batch)))(params)
         return jax.tree.map(lambda w, g: w - 1e-6 * g, params, gradient)
 
@@ -65,12 +68,14 @@ def bare_on_fresh_batches(key: jax.Array, params: Any, num_steps: jax.Array, *, 
 
 def training(batch_size: int, steps: int, rounds: int) -> None:
     """Prints the training step and the bare gradient, in turn."""
-    params, key = initial_params(0), jax.random.key(1)
-    optimizer, batches = optax.adam(triangle_schedule(10_000, 1e-3)), partial(fresh_batch, batch_size)
+    subject, key = subject_of(batch_size), jax.random.key(1)
+    params, optimizer = subject.init(), subject.optimizer
 
     def train(count: int) -> Any:
         state = init_train_state(jax.tree.map(jnp.array, params), optimizer)  # a copy: the loop donates its state
-        return train_steps(key, state, None, jnp.int32(count), loss_fn=LOSS, batch_fn=batches, update=optimizer.update)
+        return train_steps(
+            key, state, None, jnp.int32(count), loss_fn=LOSS, batch_fn=subject.batches, update=optimizer.update
+        )
 
     def bare(count: int) -> Any:
         return bare_on_fresh_batches(key, params, jnp.int32(count), batch_size=batch_size)
@@ -102,20 +107,19 @@ def bare_chains(posterior: LocalPosterior, steps: jax.Array, *, batch_size: int,
 
 def checkpoints(name: str, sampling: lrt_stages.Sampling, count: int) -> None:
     """Prints the time of `count` estimates after a first one, beside that of their gradients, and the compilations."""
-    data, start, key = posterior_data(sampling), initial_params(0), jax.random.key(2)
+    subject, key = subject_of(1), jax.random.key(2)
+    data, start = subject.posterior_data(sampling.num_examples), subject.init()
     steps = sampling.num_burnin + sampling.num_draws
 
-    def posterior(index: int) -> LocalPosterior:
-        center = jax.tree.map(lambda leaf: leaf + 0.01 * index, start)
-        return LocalPosterior(LOSS, data, center, sampling.nbeta, sampling.localization)
+    def center(index: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf + 0.01 * index, start)
 
     def estimate(index: int) -> float:
-        return llc(draw_samples(key, posterior(index), sampling)).mean
+        return llc(draw(key, subject, data, center(index), sampling)).mean
 
     def bare(index: int, steps: int) -> Any:
-        return bare_chains(
-            posterior(index), jnp.int32(steps), batch_size=sampling.batch_size, num_chains=sampling.num_chains
-        )
+        posterior = LocalPosterior(LOSS, data, center(index), sampling.nbeta, sampling.localization)
+        return bare_chains(posterior, jnp.int32(steps), batch_size=sampling.batch_size, num_chains=sampling.num_chains)
 
     bare(0, 1)
     first = seconds(lambda: estimate(0))
@@ -126,7 +130,7 @@ def checkpoints(name: str, sampling: lrt_stages.Sampling, count: int) -> None:
     ours, least = (statistics.median(column) for column in zip(*times, strict=True))
     programs = [program._cache_size() for program in (driver._start, driver._advance)]  # type: ignore[attr-defined]
     print(
-        f"LLC of a checkpoint, config {name} ({sampling.sampler}, {sampling.num_chains} chains x {steps} steps, batch "
+        f"LLC of a checkpoint, config {name} ({sampling.method}, {sampling.num_chains} chains x {steps} steps, batch "
         f"{sampling.batch_size}): {ours:.1f} s; its {sampling.num_chains * steps:,} bare gradients {least:.1f} s; ratio "
         f"{statistics.median(a / b for a, b in times):.2f}; the first, compilation included, {first:.1f} s; "
         f"{count + 1} checkpoints compiled `start` {programs[0]} and `advance` {programs[1]} time(s)",

@@ -1,105 +1,24 @@
 """Configs of `lm-stages`: developmental stages of a small attention-only language model (arXiv 2402.02364)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-from tyro.conf import AvoidSubcommands
+from configs import language_models
+from configs.language_models import HEADS, WHOLE
+from slt_lab.settings import Sampling
+from slt_lab.subjects.language_settings import LanguageSettings
 
-__all__ = ["CONFIGS", "LMStages", "Model", "Refined", "Sampling", "Text", "Training", "Triggers", "demo", "paper"]
-
-
-@dataclass(frozen=True)
-class Triggers:
-    """Global bigrams with per-sequence triggers (arXiv 2306.00802): bigrams first, then an induction head."""
-
-    context: int = 64
-    vocab_size: int = 32
-    num_triggers: int = 16
-    concentration: float = 0.1
+__all__ = ["CONFIGS", "LMStages", "cpu", "demo", "paper"]
 
 
 @dataclass(frozen=True)
-class Text:
-    """Text files or a Hugging Face dataset, tokenized here by a byte-level BPE and packed into the run folder."""
-
-    context: int = 1024
-    vocab_size: int = 5000
-    paths: tuple[str, ...] = ("runs/corpus",)
-    """UTF-8 files or folders of them; the default is what `scripts/build_corpus.py runs/corpus` leaves."""
-    huggingface: tuple[str, ...] = ()
-    """Names of Hugging Face datasets, streamed; each is a source."""
-    num_documents: int | None = None
-    """Documents taken from each Hugging Face dataset; all by default."""
-    held_out: float = 0.05
-
-
-@dataclass(frozen=True)
-class Model:
-    """An attention-only transformer, or one with MLPs."""
-
-    embed_dim: int = 256
-    num_heads: int = 8
-    num_layers: int = 2
-    mlp_dim: int = 0
-    positions: Literal["shortformer", "learned"] = "shortformer"
-
-
-@dataclass(frozen=True)
-class Training:
-    """AdamW at a constant learning rate."""
-
-    num_steps: int = 50_000
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    batch_size: int = 100
-    checkpoint_every: int = 100
-    """A checkpoint each so many steps, from 0 on."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """SGLD of the local posterior over all weights."""
-
-    num_examples: int = 20_000
-    """n: fixed sequences the empirical loss averages over."""
-    nbeta: float = 21.7
-    localization: float = 300.0
-    step_size: float = 3e-3
-    batch_size: int = 100
-    num_chains: int = 20
-    num_draws: int = 200
-    num_burnin: int = 0
-    checkpoint_steps: tuple[int, ...] = ()
-    """Checkpoints whose LLC is estimated; empty for all."""
-    layout: Literal["auto", "vmap", "map"] = "auto"
-    """Chains of a device side by side (`vmap`) or one after the other (`map`, less memory)."""
-
-
-@dataclass(frozen=True)
-class Refined(Sampling):
-    """SGLD over the weights of one head, the rest fixed (arXiv 2410.02984)."""
-
-    nbeta: float = 30.0
-    localization: float = 200.0
-    step_size: float = 1e-3
-    batch_size: int = 32
-    num_chains: int = 4
-
-
-@dataclass(frozen=True)
-class LMStages:
+class LMStages(LanguageSettings):
     """What to train on what, and how to measure it."""
 
-    seed: int = 0
-    data: AvoidSubcommands[Triggers | Text] = field(default_factory=Text)
-    model: Model = field(default_factory=Model)
-    training: Training = field(default_factory=Training)
-    sampling: Sampling = field(default_factory=Sampling)
-    refined: Refined = field(default_factory=Refined)
-    num_evaluation_sequences: int = 1024
-    num_probe_sequences: int = 1024
-    """Random sequences behind the previous-token and prefix-matching scores."""
+    sampling: Sampling = WHOLE
+    refined: Sampling = HEADS
+    """For every head, the rest fixed."""
 
 
 def paper() -> LMStages:
@@ -112,8 +31,9 @@ def paper() -> LMStages:
     """
     every = tuple(range(100, 50_001, 500))
     return LMStages(
-        sampling=Sampling(layout="map", checkpoint_steps=every),
-        refined=Refined(layout="map", checkpoint_steps=every),
+        **vars(language_models.paper()),
+        sampling=replace(WHOLE, layout="map", checkpoint_steps=every),
+        refined=replace(HEADS, layout="map", checkpoint_steps=every),
     )
 
 
@@ -127,18 +47,11 @@ def demo() -> LMStages:
              those heads rise in the same window.
     """
     steps = (200, 400, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000)
+    small: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "checkpoint_steps": steps}
     return LMStages(
-        data=Triggers(),
-        model=Model(embed_dim=64, num_heads=4),
-        training=Training(num_steps=3000, learning_rate=8e-3, weight_decay=0.0, batch_size=32, checkpoint_every=100),
-        sampling=Sampling(
-            num_examples=4096, batch_size=32, num_chains=2, num_draws=200, num_burnin=150, checkpoint_steps=steps
-        ),
-        refined=Refined(
-            num_examples=4096, batch_size=32, num_chains=2, num_draws=100, num_burnin=50, checkpoint_steps=steps
-        ),
-        num_evaluation_sequences=256,
-        num_probe_sequences=256,
+        **vars(language_models.demo()),
+        sampling=replace(WHOLE, num_draws=200, num_burnin=150, **small),
+        refined=replace(HEADS, num_draws=100, num_burnin=50, **small),
     )
 
 
@@ -151,21 +64,12 @@ def cpu() -> LMStages:
              heads of the second layer attend to the previous token in part, none becomes an induction head.
     """
     steps = (200, 300, 400, 600, 800, 1000, 1400, 2000, 2800, 4000, 5400, 7000, 9600, 12_000)
+    small: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "num_burnin": 50}
     return LMStages(
-        data=Text(context=128, vocab_size=1000),
-        model=Model(embed_dim=128, num_heads=4),
-        training=Training(num_steps=12_000, learning_rate=2e-3, batch_size=32, checkpoint_every=200),
-        sampling=Sampling(
-            num_examples=4096, step_size=1e-3, batch_size=32, num_chains=2, num_draws=200, num_burnin=50,
-            checkpoint_steps=steps,
-        ),
-        refined=Refined(
-            num_examples=4096, batch_size=32, num_chains=2, num_draws=100, num_burnin=50,
-            checkpoint_steps=(1000, 4000, 12_000),
-        ),
-        num_evaluation_sequences=256,
-        num_probe_sequences=256,
-    )  # fmt: skip
+        **vars(language_models.cpu()),
+        sampling=replace(WHOLE, step_size=1e-3, num_draws=200, checkpoint_steps=steps, **small),
+        refined=replace(HEADS, num_draws=100, checkpoint_steps=(1000, 4000, 12_000), **small),
+    )
 
 
 CONFIGS: dict[str, Callable[[], LMStages]] = {"demo": demo, "cpu": cpu, "paper": paper}

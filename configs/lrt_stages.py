@@ -1,13 +1,19 @@
 """Configs of `lrt-stages`: developmental stages of the linear-regression transformer (arXiv 2402.02364)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from slt_lab import settings
+
+if TYPE_CHECKING:
+    from slt_jax.sampling.sampler import Sampler
 
 __all__ = [
     "CONFIGS",
     "Geometry",
     "LRTStages",
+    "Model",
     "Refined",
     "Sampling",
     "Training",
@@ -16,6 +22,16 @@ __all__ = [
     "demo",
     "paper",
 ]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Size of the transformer; the paper's has 51,717 parameters."""
+
+    width: int = 64
+    num_heads: int = 4
+    num_layers: int = 2
+    hidden: int = 64
 
 
 @dataclass(frozen=True)
@@ -36,25 +52,19 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(settings.Sampling):
     """The local posterior and its sampler."""
 
     num_examples: int = 2**20
     """n: fixed sequences the empirical loss averages over."""
-    nbeta: float = 66.67
-    localization: float = 6.67
-    sampler: Literal["sgld", "metric", "underdamped"] = "sgld"
-    """`metric`: SGLD preconditioned by the curvature at each checkpoint. `underdamped`: kinetic Langevin dynamics in that
-    metric, the one that is level soonest after the LayerNorm collapse."""
     step_size: float | None = None
-    """The sampler's own: ε of `sgld` and `metric`, the integrator's h of `underdamped`. None: that of
-    `experiments.lrt_stages.measure.sampler_of`."""
+    """ε of `sgld` and `metric`, the integrator's h of `underdamped`. None: the sampler's own (`OWN_STEP`)."""
     batch_size: int = 1024
     num_chains: int = 10
     num_draws: int = 4000
-    num_burnin: int = 1000
-    checkpoint_steps: tuple[int, ...] = ()
-    """Checkpoints whose LLC is estimated; empty for all."""
+    method: Literal["sgld", "metric", "underdamped"] = "sgld"
+    """`metric`: SGLD preconditioned by the curvature at each checkpoint. `underdamped`: kinetic Langevin dynamics in that
+    metric, the one that is level soonest after the LayerNorm collapse."""
     metric_rank: int = 400
     metric_damping: float = 30.0
     metric_examples: int = 256
@@ -62,21 +72,41 @@ class Sampling:
     persistence: float = 0.9
     """Of `underdamped`: the share of the momentum that survives a step in flat directions."""
 
+    def sampler(self) -> "Sampler":
+        """The sampler that `method` names."""
+        from slt_jax.sampling.metrics import CurvatureMetric
+        from slt_jax.sampling.sampler import Sampler
+        from slt_jax.sampling.sgld import sgld
+        from slt_jax.sampling.underdamped import underdamped
+
+        rule = CurvatureMetric(self.metric_rank, self.metric_damping, num_examples=self.metric_examples)
+        sampler = {
+            "sgld": Sampler(sgld(self.batch_size)),
+            "metric": Sampler(sgld(self.batch_size), rule),
+            "underdamped": Sampler(underdamped(self.batch_size, self.persistence), rule),
+        }[self.method]
+        return replace(sampler, step_size=OWN_STEP[self.method] if self.step_size is None else self.step_size)
+
+
+OWN_STEP = {"sgld": 3e-4, "metric": 0.02, "underdamped": 0.07}
+"""The paper's ε; ε where stiff directions have curvature 1; h, to be compared with √ε (docs/results/lrt_stages, mixing)."""
+
 
 @dataclass(frozen=True)
 class Geometry:
     """Second-order geometry, measured at the steps whose LLC is estimated."""
 
     num_examples: int = 1024
-    """Sequences of the Hessian and Fisher traces."""
+    """Sequences of the Hessian and Fisher traces: the first of those of `Sampling`."""
     num_probes: int = 16
-    """Hutchinson probes; 0 leaves all of this out."""
+    """Hutchinson probes, at least 2; 0 leaves all of this out."""
     num_eigenvalues: int = 4
+    """Leading eigenvalues of the Hessian; 0 leaves them out."""
     rank: int = 0
     """Leading eigenvalues for the effective dimension; 0 leaves it out."""
     rank_examples: int = 256
     rank_steps: tuple[int, ...] = ()
-    """Checkpoints of the effective dimension; empty for all."""
+    """Checkpoints of the effective dimension; empty for those of the LLC."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,7 @@ class LRTStages:
     """What to train, and how to measure it."""
 
     seeds: tuple[int, ...] = (1,)
+    model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     sampling: Sampling = field(default_factory=Sampling)
     num_evaluation_sequences: int = 8192
@@ -165,7 +196,7 @@ def compressed() -> LRTStages:
             num_log_checkpoints=60, num_linear_checkpoints=41,
         ),
         sampling=Sampling(
-            num_examples=2**14, sampler="underdamped", metric_rank=64, metric_examples=128, batch_size=128, num_chains=2,
+            num_examples=2**14, method="underdamped", metric_rank=64, metric_examples=128, batch_size=128, num_chains=2,
             num_draws=500, num_burnin=600,
             checkpoint_steps=(400, 600, 900, 1400, 3000, 6000, 9000, 12_000, 20_000, 28_000, 40_000),
         ),
@@ -190,7 +221,7 @@ def demo() -> LRTStages:
             num_log_checkpoints=40, num_linear_checkpoints=21,
         ),
         sampling=Sampling(
-            num_examples=2**14, sampler="underdamped", metric_rank=64, metric_examples=128, batch_size=128, num_chains=2,
+            num_examples=2**14, method="underdamped", metric_rank=64, metric_examples=128, batch_size=128, num_chains=2,
             num_draws=500, num_burnin=600, checkpoint_steps=steps,
         ),
         num_evaluation_sequences=4096,

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["CONFIGS", "Model", "Sampling", "Training", "TransientRidge", "cpu", "paper", "tiny"]
+from slt_lab.settings import Sampling
+
+__all__ = ["CONFIGS", "Model", "Training", "TransientRidge", "cpu", "paper", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """The LLC at the end of training, on the distribution that was trained on."""
-
-    num_examples: int = 2**15
-    nbeta: float = 66.67
-    localization: float = 6.67
-    step_size: float = 3e-4
-    batch_size: int = 256
-    num_chains: int = 2
-    num_draws: int = 1000
-    num_burnin: int = 1000
-
-
-@dataclass(frozen=True)
 class TransientRidge:
     """Which task sets to train on, and how to measure what is learned. Task sets are nested."""
 
@@ -54,6 +42,7 @@ class TransientRidge:
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     sampling: Sampling = field(default_factory=Sampling)
+    """The LLC at the end of training, on the distribution that was trained on."""
     num_evaluation_sequences: int = 2048
 
 

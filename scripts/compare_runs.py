@@ -32,7 +32,7 @@ def main() -> None:
     numbers = [(_difference(one, two), name, one, two) for name, one, two in pairs if _are_numbers(one, two)]
     others = [(name, one, two) for name, one, two in pairs if not _are_numbers(one, two) and one != two]
     print(
-        f"{len(numbers)} numbers compared, {sum(one == two for _, _, one, two in numbers)} of them equal to the last digit"
+        f"{len(numbers)} numbers compared, {sum(not difference for difference, *_ in numbers)} of them equal to the last digit"
     )
     if numbers:
         relative, name, one, two = max(numbers)
@@ -46,6 +46,9 @@ def _are_numbers(*values: Any) -> bool:
 
 
 def _difference(one: float, two: float) -> float:
+    """Relative; what is not a number on both sides is the same, and infinitely far from any number."""
+    if math.isnan(one) or math.isnan(two):
+        return 0.0 if math.isnan(one) and math.isnan(two) else math.inf
     scale = max(abs(one), abs(two))
     return abs(one - two) / scale if scale else 0.0
 

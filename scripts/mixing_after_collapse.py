@@ -17,26 +17,26 @@ from pathlib import Path
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "slt_jax" / "compiled"))
 
 import jax
-import jax.numpy as jnp
 
 from configs.lrt_stages import Sampling
-from experiments.lrt_stages.measure import MODEL, draw_samples, posterior_data, sampler_of, stored_params
-from experiments.run_folder import RunFolder
+from experiments.lrt_stages import EXPERIMENT, subjects
 from slt_jax.estimators.llc import llc
-from slt_jax.models.regression_transformer import squared_error_loss
-from slt_jax.posterior import LocalPosterior
+from slt_lab.bench import Bench
+from slt_lab.cli import restore_config
+from slt_lab.folder import RunFolder
+from slt_lab.measures.llc import draw
 
 EDGES = (0, 100, 300, 700, 1100, 1500, 2500, 3500, 4500, 6500, 9500)
 
 
 def describe(sampling: Sampling) -> str:
     """A sampler and its settings, for a line of the table."""
-    step, metric = sampler_of(sampling).step_size, f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
+    step, metric = sampling.sampler().step_size, f"rank {sampling.metric_rank}, d = {sampling.metric_damping:g}"
     return {
         "sgld": f"SGLD, ε = {step:g}",
         "metric": f"metric SGLD, ε = {step:g}, {metric}",
         "underdamped": f"underdamped, h = {step:g}, {metric}",
-    }[sampling.sampler]
+    }[sampling.method]
 
 
 def main() -> None:
@@ -50,18 +50,18 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--draws", nargs="+", default=["sgld:1500", "metric:1500", "underdamped:1500"])
     arguments = parser.parse_args()
-    params = stored_params(RunFolder.existing(arguments.run), arguments.seed, [arguments.step])[arguments.step]
+    folder = RunFolder.existing(arguments.run)
+    subject = subjects(restore_config(EXPERIMENT, folder), folder)[arguments.seed]
+    params = Bench(folder).params(subject, arguments.step)
     base = Sampling(
         num_examples=2**14, batch_size=arguments.batch_size, num_chains=arguments.chains, num_burnin=0,
         metric_rank=arguments.rank,
     )  # fmt: skip
-    posterior = LocalPosterior(
-        squared_error_loss(MODEL), posterior_data(base), jax.tree.map(jnp.asarray, params), base.nbeta, base.localization
-    )  # fmt: skip
-    for sampler, draws in (item.split(":") for item in arguments.draws):
-        sampling = dataclasses.replace(base, sampler=sampler, num_draws=int(draws))
+    data = subject.posterior_data(base.num_examples)
+    for method, draws in (item.split(":") for item in arguments.draws):
+        sampling = dataclasses.replace(base, method=method, num_draws=int(draws))
         started = time.perf_counter()
-        samples = draw_samples(jax.random.key(0), posterior, sampling)
+        samples = draw(jax.random.key(0), subject, data, params, sampling)
         seconds = time.perf_counter() - started
         trace = float(samples.nbeta[0]) * samples.excess.mean(axis=0)
         print(f"{describe(sampling)}, batch {sampling.batch_size}: {seconds:.0f} s, {llc(samples).status}")

@@ -8,7 +8,8 @@ error of 1%. With several seeds the last table sets the mean of ours beside the 
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.lrt_stages import EXPERIMENT, subjects
 from experiments.lrt_stages.authors import authors_at
-from experiments.lrt_stages.measure import EVALUATION, MODEL, SHARED_SEED, initial_params
 from slt_jax.analysis.regression_metrics import behaviour, icl_score
-from slt_jax.data.in_context_regression import sample_sequences
+from slt_jax.models.regression_transformer import RegressionTransformer
 from slt_jax.progress import progress_bar
-from slt_jax.training.checkpoints import CheckpointStore
+from slt_lab.bench import Bench
+from slt_lab.cli import restore_config
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
+from slt_lab.streams import stream
+from slt_lab.subjects.regression_transformer import RegressionSubject, sequences
 
 BATCH = 8192
 
@@ -49,41 +55,46 @@ def main() -> None:
     if arguments.sequences < 2 * BATCH:
         parser.error(f"--sequences {arguments.sequences}; at least {2 * BATCH} are needed for a standard error")
     found: dict[int, dict[int, Measured]] = {}
-    for store, seed in _stores(arguments.runs):
-        steps = [step for step in store.steps() if not arguments.steps or step in arguments.steps]
-        found.setdefault(seed, {}).update(_measure(store, seed, steps, arguments.sequences))
+    for bench, subject, seed in _trained(arguments.runs):
+        steps = [step for step in bench.kept(subject) if not arguments.steps or step in arguments.steps]
+        found.setdefault(seed, {}).update(_measure(bench, subject, steps, arguments.sequences))
     for seed in sorted(found):
         _print_seed(seed, found[seed])
     if len(found) > 1:
         _print_means(found)
 
 
-def _stores(runs: Iterable[Path]) -> Iterable[tuple[CheckpointStore, int]]:
+def _trained(runs: Iterable[Path]) -> Iterator[tuple[Bench, RegressionSubject, int]]:
+    """Every training of every run that has checkpoints."""
     for run in runs:
-        folders = sorted((run / "checkpoints").glob("seed_*"))
-        if not folders:
-            raise SystemExit(f"{run} holds no checkpoints of an lrt-stages run (checkpoints/seed_*)")
-        for folder in folders:
-            yield CheckpointStore(folder), int(folder.name.removeprefix("seed_"))
+        try:
+            folder = RunFolder.existing(run)
+            there = subjects(restore_config(EXPERIMENT, folder), folder)
+        except UserError as error:
+            raise SystemExit(f"{run} holds no checkpoints of an lrt-stages run: {error}") from error
+        bench = Bench(folder)
+        found = [(bench, subject, seed) for seed, subject in there.items() if bench.kept(subject)]
+        if not found:
+            raise SystemExit(f"{run} holds no checkpoints of an lrt-stages run yet")
+        yield from found
 
 
-def _measure(store: CheckpointStore, seed: int, steps: list[int], num_sequences: int) -> dict[int, Measured]:
-    key = jax.random.fold_in(jax.random.key(SHARED_SEED), EVALUATION)
-    like, measured = initial_params(seed), {}
-    with progress_bar(f"evaluation of seed {seed}", len(steps)) as update:
+def _measure(bench: Bench, subject: RegressionSubject, steps: list[int], num_sequences: int) -> dict[int, Measured]:
+    key, measured = stream("regression/evaluation"), {}
+    with progress_bar(f"evaluation of {subject.name.replace('_', ' ')}", len(steps)) as update:
         for done, step in enumerate(steps, start=1):
-            params = jax.tree.map(jnp.asarray, store.params(step, like))
-            batches = [_evaluate(params, jax.random.fold_in(key, block)) for block in range(num_sequences // BATCH)]
-            rows = np.asarray(batches, np.float64)
+            params = bench.params(subject, step)
+            blocks = (jax.random.fold_in(key, block) for block in range(num_sequences // BATCH))
+            rows = np.asarray([_evaluate(subject.model, params, block) for block in blocks], np.float64)
             means, errors = rows.mean(0), rows.std(0, ddof=1) / len(rows) ** 0.5
             measured[step] = Measured(means[0], errors[0], means[1], errors[1], means[2], means[3])
             update(done, f"step {step}: loss {means[0]:.3f}")
     return measured
 
 
-@jax.jit
-def _evaluate(params: dict, key: jax.Array) -> jax.Array:
-    found = behaviour(MODEL, params, sample_sequences(key, BATCH))
+@partial(jax.jit, static_argnames="model")
+def _evaluate(model: RegressionTransformer, params: dict, key: jax.Array) -> jax.Array:
+    found = behaviour(model, params, sequences(model, key, BATCH))
     names = ("loss", "zero_prediction", "distance_to_ridge")
     loss, zero_prediction, distance = (found[name] for name in names)
     return jnp.stack([loss, icl_score(found["loss_token"]), zero_prediction, distance])

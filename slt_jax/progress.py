@@ -1,9 +1,18 @@
-"""Progress on stderr: a bar with a rate and a remaining time."""
+"""Progress on stderr: a bar with a rate and a remaining time; and work that is stopped on request."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-__all__ = ["progress_bar"]
+__all__ = ["Stopped", "never", "progress_bar"]
+
+
+class Stopped(Exception):
+    """Raised by `train` and `sample` when they are asked to stop: what was done is on disk, if it is kept anywhere."""
+
+
+def never() -> bool:
+    """The `should_stop` of work that goes on to its end."""
+    return False
 
 
 @contextlib.contextmanager

@@ -57,6 +57,33 @@ def test_imports_only_go_down(path):
             assert {own, other} not in STRANGERS, f"{path} imports {module}: they meet in LossFn only"
 
 
+FLOORS = {
+    "slt_jax": {"slt_jax"},
+    "slt_lab": {"slt_jax", "slt_lab"},
+    "configs": {"slt_jax", "slt_lab", "configs"},
+    "experiments": {"slt_jax", "slt_lab", "configs", "experiments"},
+}
+"""Package -> packages of this repository that it may import."""
+OURS = {*FLOORS, "tests", "benchmarks", "scripts", "examples", "notebooks"}
+ALL_FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_floor_imports_only_floors_below(path):
+    floor = path.relative_to(ROOT).parts[0]
+    for module in imported_modules(path):
+        package = module.split(".")[0]
+        assert package not in OURS - FLOORS[floor], f"{path} imports {module}"
+
+
+def test_no_exhibit_imports_an_exhibit():
+    for folder in (path for path in (ROOT / "experiments").iterdir() if path.is_dir()):
+        for path in folder.rglob("*.py"):
+            for module in imported_modules(path):
+                parts = module.split(".")
+                assert parts[0] != "experiments" or parts[1:2] == [folder.name], f"{path} imports {module}"
+
+
 def test_every_public_name_loads_and_is_documented():
     for name in slt_jax.__all__:
         value = getattr(slt_jax, name)
@@ -72,6 +99,7 @@ def test_every_public_name_loads_and_is_documented():
     [
         ("import slt_jax", ("jax", "numpy", "flax", "matplotlib", "sklearn", "xarray")),
         ("from slt_jax import estimate_llc", ("flax", "matplotlib", "sklearn", "orbax", "xarray", "zarr", "rich")),
+        ("import slt_lab", ("jax", "numpy", "tyro", "matplotlib", "rich", "xarray")),
         ("import experiments.__main__", ("jax", "numpy", "tyro", "matplotlib", "rich", "xarray")),
     ],
 )

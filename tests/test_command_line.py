@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.__main__ import main
+from experiments.catalogue import CATALOGUE
+from slt_jax.sampling.archive import read_archive
+from slt_lab import cli
+from slt_lab.pieces import KIND
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,6 +25,19 @@ TINY = [
     "--sampling.num-examples", "256", "--sampling.batch-size", "16", "--sampling.num-draws", "60",
     "--sampling.num-burnin", "20",
 ]  # fmt: skip
+
+
+def but(*changed):
+    """The command with the flags of `changed` in place of its own: one that is given twice is refused."""
+    flags, kept, drop = {word for word in changed if word.startswith("--")}, [], False
+    for word in TINY:
+        drop = word in flags if word.startswith("--") else drop
+        kept += [] if drop else [word]
+    return [*kept, *changed]
+
+
+def main(arguments):
+    return cli.main(arguments, CATALOGUE)
 
 
 def call(capsys, *arguments):
@@ -48,6 +64,12 @@ def copy(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
+def only(folder, pattern):
+    """The one path in `folder` that matches."""
+    (found,) = folder.glob(pattern)
+    return found
+
+
 def half_written(folder):
     return [path for path in folder.rglob("*") if path.name.endswith(".partial") or "orbax-checkpoint-tmp" in path.name]
 
@@ -68,9 +90,10 @@ def test_a_run_leaves_what_it_promises_and_ends_with_its_folder(finished, capsys
     names = {"config.json", "provenance.json", "checkpoints", "results.zarr", "summary.json", "figures", "report.html"}
     assert names <= {path.name for path in finished.iterdir()}
     assert half_written(finished) == []
-    provenance = json.loads((finished / "provenance.json").read_text())["sessions"][0]
+    provenance = json.loads((finished / "provenance.json").read_text())["starts"][0]
     assert provenance["versions"]["jax"]
     assert provenance["seconds"] > 0
+    assert provenance["outcome"] == "finished"
     page = (finished / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
@@ -101,20 +124,22 @@ REFUSED = {
     "no config": (["lrt-stages"], "--config is missing; there are: demo"),
     "unknown config": (["lrt-stages", "--config", "dmeo"], "has no config 'dmeo'; there are: demo"),
     "config without a name": (["lrt-stages", "--config"], "--config needs a value"),
-    "wrong key": ([*TINY, "--sampling.num-chain", "4"], "--sampling.num-chains"),
-    "wrong type": ([*TINY, "--sampling.num-chains", "many"], "many"),
-    "a value out of range": ([*TINY, "--sampling.num-draws", "0"], "sampling.num_draws = 0; it must be at least 1"),
-    "a negative number": ([*TINY, "--sampling.num-burnin", "-3"], "sampling.num_burnin = -3; it must be at least 0"),
+    "wrong key": (but("--sampling.num-chain", "4"), "--sampling.num-chains"),
+    "wrong type": (but("--sampling.num-chains", "many"), "many"),
+    "a value out of range": (but("--sampling.num-draws", "0"), "sampling.num_draws = 0; it must be at least 1"),
+    "a negative number": (but("--sampling.num-burnin", "-3"), "sampling.num_burnin = -3; it must be at least 0"),
     "a rate that is no rate": (
-        [*TINY, "--training.peak-learning-rate", "0"],
+        but("--training.peak-learning-rate", "0"),
         "peak_learning_rate = 0.0; it must be positive",
     ),
-    "not a number": ([*TINY, "--sampling.nbeta", "nan"], "sampling.nbeta = nan; it must be finite"),
-    "no seed": ([*TINY, "--seeds"], "seeds is empty; name at least one"),
+    "not a number": (but("--sampling.nbeta", "nan"), "sampling.nbeta = nan; it must be finite"),
+    "no seed": (but("--seeds"), "seeds is empty; name at least one"),
     "sampling after the end": (
-        [*TINY, "--sampling.checkpoint-steps", "90"],
+        but("--sampling.checkpoint-steps", "90"),
         "begin at 90, after the last training step",
     ),
+    "a field given twice": ([*TINY, "--sampling.num-draws", "9"], "--sampling.num-draws is given twice"),
+    "a contradiction": (but("--training.schedule-steps", "30"), "num_steps = 40 is after the end of the schedule"),
     "no run folder": (["report", "nowhere"], "nowhere is not a run folder"),
     "report of nothing": (["report"], "report takes one run folder"),
 }
@@ -148,7 +173,7 @@ def test_another_runs_folder_and_a_strangers_folder_are_refused_and_left_alone(c
 def test_a_corrupt_checkpoint_is_named(copy, capsys):
     shutil.rmtree(copy / "pieces")
     shutil.rmtree(copy / "results.zarr")
-    broken = copy / "checkpoints" / "seed_1" / "params" / "20"
+    broken = only(copy / "checkpoints", "seed_1-*") / "params" / "20"
     for path in broken.rglob("*"):
         if path.is_file():
             path.write_bytes(b"broken")
@@ -160,7 +185,7 @@ def test_a_corrupt_checkpoint_is_named(copy, capsys):
 
 
 def test_a_corrupt_piece_is_named(copy, capsys):
-    piece = copy / "pieces" / "llc" / "seed_1" / "step_0000040.npz"
+    piece = only(copy / "pieces" / "llc", "seed_1-*") / "step_0000040.npz"
     piece.write_bytes(b"broken")
     code, _, err = call(capsys, *TINY, "--folder", copy)
     assert (code, f"{piece} cannot be read" in err) == (2, True)
@@ -181,7 +206,7 @@ def test_a_step_size_that_explodes_ends_with_3_unless_tolerated(copy, tmp_path, 
 
 
 def spawn(folder, *extra):
-    command = [sys.executable, "-m", "experiments", *TINY, *extra, "--folder", str(folder)]
+    command = [sys.executable, "-m", "experiments", *but(*extra), "--folder", str(folder)]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -204,39 +229,43 @@ def test_killed_in_training_and_in_sampling_a_run_ends_with_the_same_bits(tmp_pa
     """Twice `kill -9`, then the same command: parameters and traces as if nothing had happened."""
     longer = ("--training.num-steps", "600", "--training.checkpoint-steps", "0", "100", "200", "600",
               "--sampling.checkpoint-steps", "100", "200", "600")  # fmt: skip
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "one" / "whole", tmp_path / "two" / "killed"  # not side by side: nothing is taken over
     assert spawn(whole, *longer).wait() == 0
 
-    states = killed / "checkpoints" / "seed_1" / "train_state"
-    kill_when(spawn(killed, *longer), lambda: (states / "100").exists())
-    assert not (states / "600").exists()
-    pieces = killed / "pieces" / "llc" / "seed_1"
-    kill_when(spawn(killed, *longer), lambda: (pieces / "step_0000100.npz").exists())
-    assert not (pieces / "step_0000600.npz").exists()
+    def there(pattern):
+        return any(killed.glob(pattern))
+
+    kill_when(spawn(killed, *longer), lambda: there("checkpoints/seed_1-*/train_state/100"))
+    assert not there("checkpoints/seed_1-*/train_state/600")
+    kill_when(spawn(killed, *longer), lambda: there("pieces/llc/seed_1-*/step_0000100.npz"))
+    assert not there("pieces/llc/seed_1-*/step_0000600.npz")
     assert spawn(killed, *longer).wait() == 0
 
     stored = sorted(path.relative_to(whole) for path in (whole / "pieces").rglob("*.npz"))
     assert len(stored) >= 4
     for name in stored:
-        with np.load(whole / name) as expected, np.load(killed / name) as found:
-            for field in expected.files:
-                np.testing.assert_array_equal(found[field], expected[field], err_msg=f"{name}: {field}")
+        expected, found = (read_archive(folder / name, KIND)[1] for folder in (whole, killed))
+        assert found.keys() == expected.keys()
+        for field in expected:
+            np.testing.assert_array_equal(found[field], expected[field], err_msg=f"{name}: {field}")
     assert final_params(killed) == final_params(whole)
 
 
-def final_params(folder):
-    from experiments.lrt_stages.measure import stored_params
-    from experiments.run_folder import RunFolder
-
-    tree = stored_params(RunFolder.existing(folder), 1, [600])[600]
+def final_params(path):
     import jax
 
-    return [leaf.tobytes() for leaf in jax.tree.leaves(tree)]
+    from experiments.lrt_stages import EXPERIMENT, subjects
+    from slt_lab.bench import Bench
+    from slt_lab.folder import RunFolder
+
+    folder = RunFolder.existing(path)
+    subject = subjects(cli.restore_config(EXPERIMENT, folder), folder)[1]
+    return [leaf.tobytes() for leaf in jax.tree.leaves(Bench(folder).params(subject, 600))]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
 def test_a_process_bound_to_one_core_makes_one_device():
-    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import experiments.__main__ as m; m.use_all_cores(); "
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from slt_lab.cli import use_all_cores; use_all_cores(); "
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", script + "import jax; print(jax.local_device_count())"],

@@ -356,9 +356,9 @@ def test_all_estimates_are_within_their_error_bars_and_the_bars_are_right():
     for name in CASES:
         found = run_case(name)
         everything |= {f"{name}: {score}": z for score, z in found.items()}
-        print(name, " ".join(f"{z:+.2f}" for z in found.values()), flush=True)  # noqa: T201
+        print(name, " ".join(f"{z:+.2f}" for z in found.values()), flush=True)
     z = np.array(list(everything.values()))
     beyond = {name: round(score, 2) for name, score in everything.items() if abs(score) > 3}
-    print(f"{len(z)} scores, spread {z.std():.3f}, mean {z.mean():+.3f}, beyond three: {beyond}")  # noqa: T201
+    print(f"{len(z)} scores, spread {z.std():.3f}, mean {z.mean():+.3f}, beyond three: {beyond}")
     assert len(beyond) <= 0.01 * len(z) + 1, beyond
     assert 0.8 < z.std() < 1.3

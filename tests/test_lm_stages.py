@@ -13,36 +13,47 @@ import pytest
 import xarray
 
 from configs import lm_stages as configs
+from configs.language_models import HEADS, WHOLE
 from configs.refined_llc import RefinedLLC
-from experiments.__main__ import main
-from experiments.lm_stages import authors, heads, measure, memory
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
+from experiments.catalogue import CATALOGUE
+from experiments.lm_stages import EXPERIMENT, authors, heads
+from experiments.refined_llc import EXPERIMENT as REFINED
 from slt_jax.data.packing import TokenBatches
 from slt_jax.models.language_model import LanguageModel, init
 from slt_jax.trees import num_parameters
+from slt_lab.bench import Bench
+from slt_lab.cli import main
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
+from slt_lab.measures import memory
+from slt_lab.settings import Sampling
+from slt_lab.subjects.language_settings import LanguageSettings, Model, Text, Training, Triggers
 
 SAMPLING = {
     "num_examples": 64,
     "batch_size": 8,
     "num_draws": 20,
     "num_burnin": 5,
+    "num_chains": 2,
     "checkpoint_steps": (4, 6, 8, 10, 12),
 }
-TINY = configs.LMStages(
-    data=configs.Triggers(context=16, vocab_size=8, num_triggers=2),
-    model=configs.Model(embed_dim=16, num_heads=4, num_layers=1),
-    training=configs.Training(num_steps=12, checkpoint_every=4, batch_size=8),
-    sampling=configs.Sampling(**SAMPLING, num_chains=2),
-    refined=configs.Refined(**SAMPLING | {"num_chains": 2, "checkpoint_steps": (4, 8, 12)}),
+LANGUAGE = LanguageSettings(
+    data=Triggers(context=16, vocab_size=8, num_triggers=2),
+    model=Model(embed_dim=16, num_heads=4, num_layers=1),
+    training=Training(num_steps=12, checkpoint_every=4, batch_size=8),
     num_evaluation_sequences=32,
     num_probe_sequences=32,
 )
+TINY = configs.LMStages(
+    **vars(LANGUAGE),
+    sampling=dataclasses.replace(WHOLE, **SAMPLING),
+    refined=dataclasses.replace(HEADS, **SAMPLING | {"checkpoint_steps": (4, 8, 12)}),
+)
 
 
-def open_folder(path):
+def open_folder(path, config=TINY, experiment=EXPERIMENT):
     """A run folder in which the memory and the authors' stages are known: they have their own tests, and cost a minute."""
-    folder = RunFolder.open("lm-stages", "tiny", TINY, path)
+    folder = RunFolder.open(experiment.name, "tiny", config, path)
     folder.piece("memory", lambda: memory.Memory(10**9, 2 * 10**9, 10**9)._asdict())
     folder.piece("authors", lambda: {"rows": [["LM1"] * 7]})
     return folder
@@ -52,25 +63,27 @@ def open_folder(path):
 def finished(tmp_path_factory):
     """The folder of a tiny run that was never interrupted."""
     folder = open_folder(tmp_path_factory.mktemp("runs") / "tiny")
-    assert measure.run(TINY, folder) == []
+    assert EXPERIMENT.compute(TINY, folder) == []
     return folder
 
 
 @pytest.mark.slow
 def test_a_run_measures_and_reports(finished):
-    from experiments.lm_stages import report
-
-    report(finished)
+    EXPERIMENT.report(TINY, finished)
     results = finished.read_results()
     assert results.head_llc.shape == (5, 1, 4)
     assert results.llc_trace.shape == (5, 2, 20)
+    assert results.attention.dims == ("step", "layer", "head", "query", "key")
     assert results.step.values.tolist() == [0, 4, 6, 8, 10, 12]
     assert results.loss.values[0] == pytest.approx(np.log(8), abs=0.5)
     assert np.isfinite(results.llc).all()
     assert np.isfinite(results.head_llc.sel(checkpoint=[4, 8, 12])).all()
     assert np.isnan(results.head_llc.sel(checkpoint=[6, 10])).all()
+    assert results.llc_diverged.dtype == results.head_llc_diverged.dtype == bool
+    assert results.head_llc_diverged.dims == ("checkpoint", "layer", "head", "refined_chain")
     summary = json.loads((finished.path / "summary.json").read_text())
     assert summary["diverged_chains"] == 0
+    assert list(summary["baselines"]) == ["uniform", "bigram", "induction oracle"]
     assert "1.00 GB to train, 2.00 GB to sample all weights" in summary["memory"]
     assert len(summary["stages"]) == len(summary["boundaries"]) + 1
     page = (finished.path / "report.html").read_text()
@@ -80,15 +93,12 @@ def test_a_run_measures_and_reports(finished):
 
 @pytest.mark.slow
 def test_a_run_whose_every_chain_diverged_is_reported(finished, tmp_path):
-    from experiments.lm_stages import report
-
     folder = open_folder(tmp_path / "lost")
     results = finished.read_results()
     lost = {name: np.nan * results[name] for name in results.data_vars if "llc" in str(name)}
-    folder.write_results(
-        results.assign(lost).assign(diverged=results.diverged + 1, head_diverged=results.head_diverged + 1)
-    )
-    report(folder)
+    diverged = {f"{name}_diverged": results[f"{name}_per_chain"].notnull() for name in ("llc", "head_llc")}
+    folder.write_results(results.assign(lost).assign(diverged))
+    EXPERIMENT.report(TINY, folder)
     assert json.loads((folder.path / "summary.json").read_text())["diverged_chains"] == 10 + 24
     assert "34 chains diverged" in (folder.path / "report.html").read_text()
 
@@ -112,50 +122,52 @@ def kill_in(monkeypatch, stage):
 
         yield update
 
-    monkeypatch.setattr("experiments.lm_stages.measure.progress_bar", bar)
-    monkeypatch.setattr("experiments.lm_stages.refined.progress_bar", bar)
+    monkeypatch.setattr("slt_lab.reporting.progress_bar", bar)
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, monkeypatch):
     """Killed while training, while measuring, while sampling all weights and while sampling heads."""
     folder = open_folder(tmp_path / "killed")
-    for stage in ("training", "scores", "LLC", "refined"):
+    for stage in ("training", "knowledge", "llc", "refined LLC"):
         kill_in(monkeypatch, stage)
         with pytest.raises(Killed, match=stage):
-            measure.run(TINY, folder)
+            EXPERIMENT.compute(TINY, folder)
     monkeypatch.undo()
-    measure.run(TINY, folder)
+    EXPERIMENT.compute(TINY, folder)
     xarray.testing.assert_identical(folder.read_results(), finished.read_results())
-    steps = [0, 4, 6, 8, 10, 12]
-    task = measure.open_task(TINY, folder)
-    first, second = (measure.stored_params(TINY, f, task, steps) for f in (finished, folder))
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    subject = EXPERIMENT.subjects(TINY, folder)["model"]
+    for step in (0, 4, 6, 8, 10, 12):
+        first, second = (Bench(f).params(subject, step) for f in (finished, folder))
+        jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def refined_config(**changes):
-    return RefinedLLC(**{"stages": TINY, "refined": TINY.refined, **changes})
+    return RefinedLLC(**{**vars(LANGUAGE), "refined": TINY.refined, **changes})
 
 
 @pytest.mark.slow
-def test_refined_llc_samples_every_head_of_a_trained_model_on_every_source(finished, tmp_path):
-    from experiments.refined_llc import report, run
-
-    config = refined_config(trained_in=str(finished.path))
-    folder = RunFolder.open("refined-llc", "tiny", config, tmp_path / "refined")
-    folder.piece("memory", lambda: memory.Memory(1, 1, 1)._asdict())
-    assert run(config, folder) == []
-    assert not (folder.path / "checkpoints").exists()  # the trained ones are used
-    report(folder)
+def test_refined_llc_samples_every_head_of_a_trained_model_on_every_source(finished, capsys):
+    """In a folder beside that of `lm-stages`: what is trained and measured there is not done again."""
+    config = refined_config()
+    folder = open_folder(finished.path.parent / "refined", config, REFINED)
+    assert REFINED.compute(config, folder) == []
+    assert f"trained already, in {finished.path}" in capsys.readouterr().err
+    own, theirs = ({path.relative_to(f.path): path.stat().st_ino for path in f.path.rglob("pieces/refined_LLC/*/*.npz")} for f in (folder, finished))  # fmt: skip
+    assert len(own) == 3
+    assert own == theirs  # the same files: sampled once
+    REFINED.report(config, folder)
     results = folder.read_results()
     assert results.source.values.tolist() == ["triggers", "bigrams"]
-    at = results.sel(checkpoint=[4, 8, 12])
-    assert np.isfinite(at.head_llc).all()
-    assert np.isfinite(at.whole_llc).all()
-    assert (at.head_llc.sel(source="triggers") != at.head_llc.sel(source="bigrams")).all()
+    assert results.checkpoint.values.tolist() == [4, 8, 12]
+    assert results.head_llc.dims == ("source", "checkpoint", "layer", "head")
+    assert results.loss.dims == ("step",)
+    assert np.isfinite(results.head_llc).all()
+    assert np.isfinite(results.whole_llc).all()
+    assert (results.head_llc.sel(source="triggers") != results.head_llc.sel(source="bigrams")).all()
     # The training data are the first source, and heads were sampled there in the same way: the same numbers.
     np.testing.assert_array_equal(
-        at.head_llc.sel(source="triggers"), finished.read_results().head_llc.sel(checkpoint=[4, 8, 12])
+        results.head_llc.sel(source="triggers"), finished.read_results().head_llc.sel(checkpoint=[4, 8, 12])
     )
     summary = json.loads((folder.path / "summary.json").read_text())
     assert summary["heads"] == ["0:0", "0:1", "0:2", "0:3"]
@@ -164,21 +176,47 @@ def test_refined_llc_samples_every_head_of_a_trained_model_on_every_source(finis
 
 
 @pytest.mark.slow
+def test_only_the_same_training_is_taken_over(finished, capsys):
+    """Another seed is another training; more steps are the same one, which goes on."""
+    config = refined_config(seed=1)
+    subject = REFINED.subjects(config, open_folder(finished.path.parent / "other", config, REFINED))["model"]
+    assert subject.identity != EXPERIMENT.subjects(TINY, finished)["model"].identity
+    longer = dataclasses.replace(TINY, training=dataclasses.replace(TINY.training, num_steps=16))
+    folder = open_folder(finished.path.parent / "longer", longer)
+    bench, subjects = Bench(folder), EXPERIMENT.subjects(longer, folder)
+    results = bench.run(subjects, EXPERIMENT.measures(longer)[:1], None)
+    assert "trained already" in capsys.readouterr().err
+    assert results.step.values.tolist() == [0, 4, 6, 8, 10, 12, 16]
+    np.testing.assert_array_equal(results.loss[:6], finished.read_results().loss)
+    alone = open_folder(folder.path.parent / "elsewhere" / "longer", longer)
+    again = Bench(alone).run(EXPERIMENT.subjects(longer, alone), EXPERIMENT.measures(longer)[:1], None)
+    xarray.testing.assert_identical(again, results)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": dataclasses.replace(TINY, seed=1)}, "was trained with another 'seed': 0 instead of 1"),
         ({"sources": ("books",)}, "there is no source 'books'; there are: triggers, bigrams"),
+        ({"model": Model(embed_dim=20, num_heads=3)}, "embed_dim = 20 must be a multiple of num_heads = 3"),
+        ({"data": Triggers(vocab_size=8, num_triggers=8)}, "num_triggers = 8; it must be below vocab_size = 8"),
+        ({"data": Text(held_out=0.6, paths=())}, "held_out = 0.6; it must be a fraction above 0 and at most 0.5"),
+        ({"data": Text(paths=())}, "data has neither paths nor huggingface"),
+        ({"refined": Sampling(step_size=None)}, "refined.step_size is missing"),
     ],
 )
-def test_refined_llc_refuses_another_training_and_an_unknown_source(changes, message, finished, tmp_path):
-    from experiments.refined_llc import run
+def test_what_cannot_be_is_refused_before_anything_is_written(changes, message):
+    with pytest.raises((UserError, ValueError), match=message):
+        REFINED.check(refined_config(**changes))
+    if "sources" not in changes:
+        with pytest.raises((UserError, ValueError), match=message):
+            EXPERIMENT.check(dataclasses.replace(TINY, **changes))
 
-    config = refined_config(trained_in=str(finished.path), **changes)
-    folder = RunFolder.open("refined-llc", "tiny", config, tmp_path / "other")
-    folder.piece("memory", lambda: memory.Memory(1, 1, 1)._asdict())
-    with pytest.raises(UserError, match=message):
-        run(config, folder)
+
+def test_the_catalogue_says_what_the_experiments_say():
+    for experiment in (EXPERIMENT, REFINED):
+        listed = CATALOGUE.listed[experiment.name]
+        assert (listed.summary, listed.paper) == (experiment.summary, experiment.paper)
+        assert CATALOGUE.find(experiment.name) is experiment
 
 
 def _write(folder, text):
@@ -190,7 +228,7 @@ def _write(folder, text):
 ENGLISH = b"the quick brown fox jumps over the lazy dog. " * 5000
 REFUSED = {
     "no text": (None, [], "there is no text at"),
-    "no UTF-8": (b"caf\xe9 " * 9000, [], "text.txt is not UTF-8 (byte 0xe9 at position 3); convert it"),
+    "no UTF-8": (b"caf\xe9 " * 40_000, [], "text.txt is not UTF-8 (byte 0xe9 at position 3); convert it"),
     "vocabulary": (ENGLISH, ["--data.vocab-size", "70000"], "vocab_size = 70000; stored as uint16"),
     "small corpus": (
         ENGLISH,
@@ -201,14 +239,19 @@ REFUSED = {
 }
 
 
+WITHOUT_READING = ("no text", "vocabulary", "small corpus", "no hold-out")
+"""What is refused before the run folder is made."""
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_text_that_cannot_be_used_is_refused_in_one_sentence(case, tmp_path, capsys):
     text, options, sentence = REFUSED[case]
     path = str(tmp_path / "absent.txt") if text is None else _write(tmp_path / "texts", text)
     arguments = ["lm-stages", "--config", "cpu", "--folder", str(tmp_path / "run"), "--data.paths", path, *options]
-    assert main(arguments) == 2
+    assert main(arguments, CATALOGUE) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err
+    assert (tmp_path / "run").exists() == (case not in WITHOUT_READING)
     assert captured.err.count("error: ") == 1
     assert "Traceback" not in captured.err
     assert captured.out == ""
@@ -219,8 +262,54 @@ def test_a_missing_extra_is_named_with_its_command(extra, options, tmp_path, cap
     monkeypatch.setitem(sys.modules, extra, None)
     path = _write(tmp_path / "texts", ENGLISH)
     arguments = ["lm-stages", "--config", "cpu", "--folder", str(tmp_path / "run"), "--data.paths", path, *options]
-    assert main(arguments) == 2
+    assert main(arguments, CATALOGUE) == 2
     assert f"needs the package '{extra}'; install it with: pip install 'slt-jax[text]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+TEXT = dataclasses.replace(
+    TINY, data=Text(context=16, vocab_size=300), model=Model(embed_dim=16, num_heads=4), num_evaluation_sequences=8
+)
+
+
+def open_text(path, text, **changes):
+    """The subject that a run in `path` trains on the file `text`."""
+    config = dataclasses.replace(TEXT, data=dataclasses.replace(TEXT.data, paths=(text,), **changes))
+    return EXPERIMENT.subjects(config, RunFolder.open("lm-stages", "cpu", config, path))["model"]
+
+
+def test_text_is_tokenized_once_for_all_runs_beside_each_other(tmp_path, monkeypatch, capsys):
+    """A run takes the tokens over from its neighbour, wherever the text lies; other text or another vocabulary is packed anew."""
+    first = open_text(tmp_path / "runs" / "a", _write(tmp_path / "texts", ENGLISH))
+    moved = _write(tmp_path / "moved", ENGLISH)
+    packed = []
+    monkeypatch.setattr("slt_lab.subjects.corpora.pack", lambda *args, **options: packed.append(args) or 1 / 0)
+    second = open_text(tmp_path / "runs" / "b", moved, context=24)
+    assert f"tokenized already, in {tmp_path / 'runs' / 'a'}" in capsys.readouterr().err
+    np.testing.assert_array_equal(first.data, second.data)
+    assert first.identity != second.identity  # another context is another training
+    assert first.identity == open_text(tmp_path / "runs" / "c", moved).identity
+    assert not packed
+    for name, text, changes in (("d", ENGLISH + b"end", {}), ("e", ENGLISH, {"vocab_size": 301})):
+        with pytest.raises(ZeroDivisionError):
+            open_text(tmp_path / "runs" / name, _write(tmp_path / name, text), **changes)
+
+
+def test_damaged_tokens_are_refused(tmp_path):
+    text = _write(tmp_path / "texts", ENGLISH)
+    open_text(tmp_path / "run", text)
+    for file in sorted((tmp_path / "run" / "data").rglob("*.*")):
+        whole = file.read_bytes()
+        for damaged in (
+            whole[: len(whole) // 2],
+            bytes([whole[0] ^ 1]) + whole[1:],
+            whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:],
+        ):
+            file.write_bytes(damaged)
+            with pytest.raises(UserError, match="delete the folder"):
+                open_text(tmp_path / "run", text)
+        file.write_bytes(whole)
+    open_text(tmp_path / "run", text)
 
 
 def test_memory_grows_with_the_batch():
@@ -230,7 +319,7 @@ def test_memory_grows_with_the_batch():
     small, large = (memory.training_memory(model, TokenBatches(8, n), tokens, optimizer) for n in (4, 400))
     assert small > 3 * size  # parameters and two moments
     assert large > 20 * small
-    assert memory.sampling_memory(model, configs.Sampling(num_examples=10, batch_size=4), 1000) > 1000 * size
+    assert memory.sampling_memory(model, Sampling(num_examples=10, batch_size=4), 1000) > 1000 * size
     assert "does not fit an 80 GB card" in str(memory.Memory(1, 10**11, 1))
 
 
@@ -239,9 +328,8 @@ def test_paper_compiles_and_fits_an_80_gb_card():
     config = configs.paper()
     model = LanguageModel(5000, 1024, 256, 8, 2)
     batches = TokenBatches(1024, config.training.batch_size)
-    found = memory.estimate_memory(
-        config, model, batches, jax.ShapeDtypeStruct((10**9,), jnp.uint16), optax.adamw(1e-3, weight_decay=0.05)
-    )
+    tokens, optimizer = jax.ShapeDtypeStruct((10**9,), jnp.uint16), optax.adamw(1e-3, weight_decay=0.05)
+    found = memory.estimate_memory(model, batches, tokens, optimizer, config.sampling, config.refined)
     assert 20e9 < found.training < 60e9
     assert max(found) < memory.CARD
 

@@ -15,11 +15,11 @@ from experiments.programs.courses import crossing, leading_order, running_mean
 from experiments.programs.machines import CASES, PROBLEMS, RIVALS, problem_named
 from experiments.programs.quadrature import factors, one_step_values
 from experiments.programs.tempering import free_energies, ladder_to
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
 from slt_jax import theory
 from slt_jax.theory import LearningCoefficient
 from slt_jax.theory.programs import used_tuples
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 ONE_STEP = CASES["detect-A, one step"]
 
@@ -169,8 +169,7 @@ def test_nearest_programs_are_those_of_the_rows():
 def tiny_run(tmp_path_factory):
     config = CONFIGS["tiny"]()
     folder = RunFolder.open("programs", "tiny", config, tmp_path_factory.mktemp("runs") / "tiny")
-    assert programs.run(config, folder) == []
-    programs.report(folder)
+    assert programs.EXPERIMENT.compute(config, folder) == []
     return folder
 
 
@@ -223,7 +222,7 @@ def test_page_stands_alone_and_a_second_run_computes_nothing(tiny_run, monkeypat
 )
 def test_what_cannot_be_run_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        programs.check(dataclasses.replace(CONFIGS["tiny"](), **changes))
+        programs.EXPERIMENT.check(dataclasses.replace(CONFIGS["tiny"](), **changes))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +232,7 @@ def test_what_cannot_be_run_is_refused(changes, message):
 def test_an_atlas_of_nothing_known_is_refused(changes, message):
     config = CONFIGS["tiny"]()
     with pytest.raises(UserError, match=message):
-        programs.check(dataclasses.replace(config, atlas=dataclasses.replace(config.atlas, **changes)))
+        programs.EXPERIMENT.check(dataclasses.replace(config, atlas=dataclasses.replace(config.atlas, **changes)))
     with pytest.raises(UserError, match="there is no problem 'nand'; there are: and"):
         problem_named("nand", 3)
     assert all(problem_named(name, 3).steps == 3 for name in PROBLEMS)

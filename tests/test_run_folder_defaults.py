@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 
 @dataclass(frozen=True)

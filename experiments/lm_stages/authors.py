@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.page import Table
 from slt_jax.analysis.stages import Boundary, Stages, detect_stages
+from slt_lab.folder import RunFolder
 
-__all__ = ["AUTHORS_HEAD", "PUBLISHED", "authors_stages", "authors_table", "nearest_boundary"]
+__all__ = ["AUTHORS_HEAD", "PUBLISHED", "authors_rows", "authors_stages", "nearest_boundary", "stages_of_authors"]
 
 CURVES = Path(__file__).with_name("authors_curves.csv")
 
@@ -52,7 +52,12 @@ def nearest_boundary(stages: Stages, step: float) -> Boundary | None:
     return min(candidates, key=lambda found: abs(np.log(found.step / step)), default=None)
 
 
-def authors_table(stages: Stages) -> Table:
+def stages_of_authors(folder: RunFolder) -> list[list[str]]:
+    """The rows of `authors_rows`, found once for a run folder: a minute."""
+    return folder.piece("authors", lambda: {"rows": authors_rows(authors_stages())})["rows"].tolist()
+
+
+def authors_rows(stages: Stages) -> list[list[str]]:
     """Published boundaries, the nearest ones found, and the change of LLC over each stage."""
     rows = []
     for index, (name, end, llc_change) in enumerate(PUBLISHED):
@@ -69,4 +74,4 @@ def authors_table(stages: Stages) -> Table:
         same = len(stages.stages) == len(PUBLISHED)
         ours = f"{stages.stages[index].llc_change:+.2f}" if same else ""
         rows.append([*cells, f"{llc_change:+.2f}", ours])
-    return Table(AUTHORS_HEAD, rows)
+    return rows

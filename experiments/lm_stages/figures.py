@@ -1,25 +1,19 @@
 """Figures of `lm-stages`."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import xarray
 
-from experiments.lm_stages.heads import best_head, head_name, where_known
-from experiments.page import FigureFile, save_figure
-from experiments.run_folder import RunFolder
-from experiments.stages import shade
+from experiments.lm_stages.heads import best_head
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import LLC_COLOR, plot_curves, plot_development, plot_rhat, plot_traces
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from slt_lab.heads import head_name, head_panels, tidy_log_axis, where_measured
+from slt_lab.page import Picture
+from slt_lab.stages import shade
 
 __all__ = [
     "attention_figure",
+    "baselines",
     "development_figure",
-    "head_panels",
     "heads_figure",
     "knowledge_figure",
     "sampling_figure",
@@ -28,12 +22,12 @@ __all__ = [
 PREVIOUS, PREFIX = "#3a7d44", "#b03a5b"
 
 
-def development_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
+def development_figure(results: xarray.Dataset, stages: Stages | None) -> Picture:
     """Loss with the predictors it passes, and LLC; stages shaded."""
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(9, 4.4), layout="constrained")
-    at = where_known(results, "diverged")
+    at = where_measured(results, "llc")
     smooth = None if stages is None else (stages.curve.steps, stages.curve.mean)
     plot_development(
         ax, results.step.values, results.loss.values, at.checkpoint.values, at.llc.values, at.llc_std_error.values,
@@ -48,15 +42,7 @@ def development_figure(folder: RunFolder, results: xarray.Dataset, stages: Stage
         "Loss on evaluation sequences, the losses of simpler predictors (dashed), and the LLC over training with the Gaussian "
         "process the stages are read from; bars along the bottom hold each boundary with 95% probability."
     )
-    return save_figure(folder, "development", figure, caption)
-
-
-def tidy_log_axis(ax: "Axes") -> None:
-    """Label decades only: the numbers between them run into each other on a small panel."""
-    from matplotlib.ticker import NullFormatter
-
-    ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    return Picture("development", figure, caption)
 
 
 def baselines(results: xarray.Dataset) -> dict[str, float]:
@@ -65,7 +51,7 @@ def baselines(results: xarray.Dataset) -> dict[str, float]:
     return {name.removeprefix(prefix): float(loss) for name, loss in results.attrs.items() if name.startswith(prefix)}
 
 
-def knowledge_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
+def knowledge_figure(results: xarray.Dataset, stages: Stages | None) -> Picture:
     """Bigrams, n-grams, in-context learning, positions and composition over training."""
     import matplotlib.pyplot as plt
 
@@ -92,32 +78,13 @@ def knowledge_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages 
         ax.set_title(title, fontsize=10)
     for ax in np.ravel(axes)[len(panels) :]:
         ax.set_visible(False)
-    return save_figure(folder, "knowledge", figure, "What the model has learned, over training; stages shaded.")
+    return Picture("knowledge", figure, "What the model has learned, over training; stages shaded.")
 
 
-def head_panels(results: xarray.Dataset) -> tuple["Figure", np.ndarray]:
-    """A figure with a named panel `(layer, head)` for the refined LLC of every head over training."""
-    import matplotlib.pyplot as plt
-
-    layers, heads = results.sizes["layer"], results.sizes["head"]
-    size = (2.3 * heads, 2.2 * layers)
-    figure, axes = plt.subplots(
-        layers, heads, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
-    )  # fmt: skip
-    for (layer, head), ax in np.ndenumerate(axes):
-        tidy_log_axis(ax)
-        ax.set_title(head_name(layer, head), fontsize=9)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("refined LLC", color=LLC_COLOR, fontsize=8)
-    for ax in axes[-1]:
-        ax.set_xlabel("training step", fontsize=8)
-    return figure, axes
-
-
-def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | None) -> FigureFile:
+def heads_figure(results: xarray.Dataset, stages: Stages | None) -> Picture:
     """A panel per head: its refined LLC, and its previous-token and prefix-matching scores."""
     figure, axes = head_panels(results)
-    at = where_known(results, "head_diverged")
+    at = where_measured(results, "head_llc")
     steps = results.step.values
     for (layer, head), ax in np.ndenumerate(axes):
         here = at.isel(layer=layer, head=head)
@@ -141,10 +108,10 @@ def heads_figure(folder: RunFolder, results: xarray.Dataset, stages: Stages | No
             other.set_ylabel("score", fontsize=8)
     other.legend(fontsize=6, loc="upper left")
     caption = "Every head: refined LLC (blue, 2 standard errors) and its two attention scores (right axes, 0 to 1)."
-    return save_figure(folder, "heads", figure, caption)
+    return Picture("heads", figure, caption)
 
 
-def attention_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def attention_figure(results: xarray.Dataset) -> Picture:
     """What the strongest previous-token and induction heads attend to, at the end of training."""
     import matplotlib.pyplot as plt
 
@@ -152,20 +119,20 @@ def attention_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     labels = [label.replace("\n", "↵").replace(" ", "␣") for label in results.attrs["example"]]
     for ax, score in zip(axes, ("previous_token", "prefix_matching"), strict=True):
         layer, head = best_head(results, score)
-        ax.imshow(results.attention.values[layer, head], cmap="Blues", vmin=0, vmax=1)
+        ax.imshow(results.attention.values[-1, layer, head], cmap="Blues", vmin=0, vmax=1)
         ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
         ax.set_yticks(range(len(labels)), labels, fontsize=6)
         ax.set_title(f"head {head_name(layer, head)}, highest {score.replace('_', '-')} score", fontsize=9)
         ax.set_xlabel("attended to")
     axes[0].set_ylabel("from")
-    return save_figure(folder, "attention", figure, "Attention on a passage with repetitions; rows sum to 1.")
+    return Picture("attention", figure, "Attention on a passage with repetitions; rows sum to 1.")
 
 
-def sampling_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def sampling_figure(results: xarray.Dataset) -> Picture:
     """Chains of the whole-model LLC at a few checkpoints, and R-hat of all."""
     import matplotlib.pyplot as plt
 
-    at = where_known(results, "diverged")
+    at = where_measured(results, "llc")
     shown = np.unique(np.linspace(0, at.checkpoint.size - 1, min(5, at.checkpoint.size)).astype(int))
     figure, axes = plt.subplots(2, 3, figsize=(9, 5.2), layout="constrained")
     for ax, index in zip(np.ravel(axes), shown, strict=False):
@@ -176,7 +143,7 @@ def sampling_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     tidy_log_axis(np.ravel(axes)[len(shown)])
     for ax in np.ravel(axes)[len(shown) + 1 :]:
         ax.set_visible(False)
-    return save_figure(folder, "sampling", figure, "Chains (running mean over 25 steps; burn-in grey) and R-hat.")
+    return Picture("sampling", figure, "Chains (running mean over 25 steps; burn-in grey) and R-hat.")
 
 
 def _named(results: xarray.Dataset, prefix: str) -> list[str]:

@@ -1,23 +1,11 @@
-"""Which head is which, and what happened to it: small questions to stored results, shared by text and figures."""
+"""Small questions to stored results, shared by text and figures: which head, when, and by how much."""
 
 from typing import NamedTuple
 
 import numpy as np
 import xarray
 
-__all__ = ["Change", "best_head", "crossing", "head_name", "largest_change", "where_known", "window"]
-
-
-def where_known(results: xarray.Dataset, name: str) -> xarray.Dataset:
-    """`results` at the checkpoints that have a value of variable `name`."""
-    known = results[name].notnull()
-    over = [dim for dim in known.dims if dim != "checkpoint"]
-    return results.isel(checkpoint=np.flatnonzero(known.any(over).values))
-
-
-def head_name(layer: int, head: int) -> str:
-    """A head's name as in arXiv 2410.02984, counted from 0."""
-    return f"{layer}:{head}"
+__all__ = ["Change", "best_head", "crossing", "largest_change", "window"]
 
 
 def best_head(results: xarray.Dataset, score: str) -> tuple[int, int]:

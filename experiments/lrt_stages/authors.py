@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray
 
-from experiments.page import Table
+from configs.lrt_stages import LRTStages, Model
+from slt_lab.page import Table
 
 __all__ = ["AUTHORS_LLC", "AuthorsCurves", "authors_at", "authors_curves", "comparable", "comparison_table"]
 
@@ -47,11 +48,11 @@ def authors_curves(seed: int) -> AuthorsCurves:
     return AuthorsCurves(column["step"], column["loss"], column["llc"], score, column["distance_to_ridge"])
 
 
-def comparable(config: dict) -> bool:
+def comparable(config: LRTStages) -> bool:
     """Whether a run trained as theirs did."""
-    training = config["training"]
-    theirs = (SCHEDULE_STEPS, 256, 3e-3)
-    return (training["schedule_steps"], training["batch_size"], training["peak_learning_rate"]) == theirs
+    training = config.training
+    theirs = (Model(), SCHEDULE_STEPS, 256, 3e-3)
+    return (config.model, training.schedule_steps, training.batch_size, training.peak_learning_rate) == theirs
 
 
 def comparison_table(results: xarray.Dataset) -> Table:

@@ -6,9 +6,7 @@ import io
 import numpy as np
 import xarray
 
-from experiments.run_folder import RunFolder, write_text
-
-__all__ = ["write_curves"]
+__all__ = ["curves_csv"]
 
 BEHAVIOUR = ("icl_score", "zero_prediction", "task_prior", "distance_to_ridge", "weight_norm")
 LLC = ("llc", "llc_std_error", "llc_rhat", "llc_drift", "llc_drift_std_error")
@@ -18,8 +16,8 @@ GEOMETRY = (
 )  # fmt: skip
 
 
-def write_curves(folder: RunFolder, results: xarray.Dataset) -> None:
-    """Write `curves.csv`; a quantity that was not measured at a step is empty there."""
+def curves_csv(results: xarray.Dataset) -> str:
+    """The text of `curves.csv`; a quantity that was not measured at a step is empty there."""
     collapse = sorted(str(name) for name in results.data_vars if str(name).startswith("collapse."))
     per_token = [f"loss_token_{k}" for k in range(results.sizes["example"])]
     scales = [f"{name}_g{scale:g}" for name in ("ood_input_icl", "ood_task_icl") for scale in results.scale.values]
@@ -42,7 +40,7 @@ def write_curves(folder: RunFolder, results: xarray.Dataset) -> None:
                 *(_cell(value) for name in ("ood_input_icl", "ood_task_icl") for value in at[name].values),
                 *(_cell(at[name]) for name in collapse),
             ])  # fmt: skip
-    write_text(folder.path / "curves.csv", table.getvalue())
+    return table.getvalue()
 
 
 def _cell(value: object) -> str:

@@ -5,39 +5,37 @@ import xarray
 
 from experiments.lrt_stages.authors import AUTHORS_LLC
 from experiments.lrt_stages.multiples import essential_dynamics_figure, metrics_figure, refined_figure
-from experiments.lrt_stages.stages import shown
-from experiments.page import FigureFile, save_figure
-from experiments.run_folder import RunFolder
-from experiments.stages import shade
+from experiments.lrt_stages.stages import sampled, shown
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import plot_curves, plot_development, plot_rhat, plot_traces
+from slt_lab.page import Picture
+from slt_lab.stages import shade
 
 __all__ = ["draw_figures"]
 
 HESSIAN_COLOR = "#7a3b8f"
 
 
-def draw_figures(
-    folder: RunFolder, results: xarray.Dataset, stages: dict[int, Stages], *, authors: bool
-) -> dict[str, list[FigureFile]]:
-    """Draw every figure, by the section of the page it belongs to; `authors`: their mean LLC beside ours."""
+def draw_figures(results: xarray.Dataset, stages: dict[int, Stages], *, authors: bool) -> dict[str, list[Picture]]:
+    """Every figure, by the section of the page it belongs to; `authors`: their mean LLC beside ours."""
     names = ("development", "metrics", "refined", "dynamics", "sampling")
-    figures: dict[str, list[FigureFile]] = {name: [] for name in names}
+    figures: dict[str, list[Picture]] = {name: [] for name in names}
+    estimated = sampled(results)
     if results.seed.size > 1:
-        figures["development"].append(_seeds(folder, results))
+        figures["development"].append(_seeds(estimated))
     for seed in results.seed.values.tolist():
-        at = results.sel(seed=seed)
-        figures["development"].append(_development(folder, at, seed, stages.get(seed), authors))
-        figures["metrics"].append(metrics_figure(folder, at, seed, stages.get(seed)))
-        refined = refined_figure(folder, at, seed, stages.get(seed))
+        at = estimated.sel(seed=seed)
+        figures["development"].append(_development(at, seed, stages.get(seed), authors))
+        figures["metrics"].append(metrics_figure(at, seed, stages.get(seed)))
+        refined = refined_figure(results.sel(seed=seed), seed, stages.get(seed))
         figures["refined"] += [] if refined is None else [refined]
-        path = essential_dynamics_figure(folder, at, seed, stages.get(seed))
+        path = essential_dynamics_figure(at, seed, stages.get(seed))
         figures["dynamics"] += [] if path is None else [path]
-        figures["sampling"].append(_sampling(folder, at, seed))
+        figures["sampling"].append(_sampling(at, seed))
     return figures
 
 
-def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None, authors: bool) -> FigureFile:
+def _development(at: xarray.Dataset, seed: int, stages: Stages | None, authors: bool) -> Picture:
     import matplotlib.pyplot as plt
 
     traced = "hessian_trace" in at
@@ -79,10 +77,10 @@ def _development(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stage
         + ("Middle: trace of the Hessian. " if traced else "")
         + "Bottom: what the model answers."
     )
-    return save_figure(folder, f"development_seed_{seed}", figure, caption)
+    return Picture(f"development_seed_{seed}", figure, caption)
 
 
-def _seeds(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _seeds(results: xarray.Dataset) -> Picture:
     """All seeds side by side: loss, LLC, Hessian trace, share of collapsed final LayerNorm weights."""
     import matplotlib.pyplot as plt
 
@@ -111,10 +109,10 @@ def _seeds(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     axes[1, 0].set_yscale("log" if "hessian_trace" in results and (results.hessian_trace > 0).all() else "linear")
     for ax in np.ravel(axes):
         ax.set_xlim(*shown(results))
-    return save_figure(folder, "seeds", figure, "All seeds: what is shared and what depends on the seed.")
+    return Picture("seeds", figure, "All seeds: what is shared and what depends on the seed.")
 
 
-def _sampling(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
+def _sampling(at: xarray.Dataset, seed: int) -> Picture:
     import matplotlib.pyplot as plt
 
     shown = np.unique(np.linspace(0, at.checkpoint.size - 1, min(6, at.checkpoint.size)).astype(int))
@@ -130,4 +128,4 @@ def _sampling(folder: RunFolder, at: xarray.Dataset, seed: int) -> FigureFile:
     for ax in np.ravel(axes)[len(shown) + 1 :]:
         ax.set_visible(False)
     caption = f"Seed {seed}: chains (running mean over 25 steps; burn-in grey) and R-hat of every estimate."
-    return save_figure(folder, f"sampling_seed_{seed}", figure, caption)
+    return Picture(f"sampling_seed_{seed}", figure, caption)

@@ -7,12 +7,11 @@ import numpy as np
 import xarray
 
 from experiments.lrt_stages.stages import shown
-from experiments.page import FigureFile, save_figure
-from experiments.run_folder import RunFolder
-from experiments.stages import shade
 from slt_jax.analysis.essential_dynamics import osculating_circles, principal_trajectory, smooth_path
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import STAGE_INKS, plot_curves, plot_trajectory
+from slt_lab.page import Picture
+from slt_lab.stages import shade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,11 +94,11 @@ PANELS = (
 )  # fmt: skip
 
 
-def metrics_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile:
+def metrics_figure(at: xarray.Dataset, seed: int, stages: Stages | None) -> Picture:
     """Behaviour, structure and geometry of one seed."""
     import matplotlib.pyplot as plt
 
-    count = len(PANELS) + (2 if "hessian_trace" in at else 0)
+    count = len(PANELS) + ("hessian_eigenvalues" in at) + ("hessian_trace" in at)
     rows = -(-count // 4)
     figure, axes = plt.subplots(rows, 4, figsize=(16, 3.1 * rows), layout="constrained")
     flat = list(np.ravel(axes))
@@ -111,25 +110,28 @@ def metrics_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Sta
         if len(curves) > 10 and ax.get_legend() is not None:
             ax.get_legend().remove()
         _finish(ax, at, panel.title, stages, panel.logarithmic)
-    if "hessian_trace" in at:
-        eigenvalues = at.hessian_eigenvalues.values
-        tops = {str(k + 1): np.abs(eigenvalues[:, k]) for k in range(eigenvalues.shape[1])}
-        plot_curves(
-            flat[len(PANELS)],
-            at.checkpoint.values,
-            tops,
-            ylabel="eigenvalue",
-            colormap="viridis",
-            legend_title="eigenvalue",
-        )
-        _finish(flat[len(PANELS)], at, "Leading Hessian eigenvalues", stages, True)
-        traces = {"Hessian": np.abs(at.hessian_trace.values), "Fisher (empirical)": at.fisher_trace.values}
-        plot_curves(flat[len(PANELS) + 1], at.checkpoint.values, traces, ylabel="trace")
-        _finish(flat[len(PANELS) + 1], at, "Traces", stages, True)
+    _geometry(flat[len(PANELS) : count], at, stages)
     for ax in flat[count:]:
         ax.set_visible(False)
     caption = f"Seed {seed}: behaviour, structure and geometry over training; stages shaded."
-    return save_figure(folder, f"metrics_seed_{seed}", figure, caption)
+    return Picture(f"metrics_seed_{seed}", figure, caption)
+
+
+def _geometry(axes: list["Axes"], at: xarray.Dataset, stages: Stages | None) -> None:
+    """As much of the geometry as was measured."""
+    left = iter(axes)
+    if "hessian_eigenvalues" in at:
+        ax, moduli = next(left), np.abs(at.hessian_eigenvalues.values)
+        tops = {str(k + 1): moduli[:, k] for k in range(moduli.shape[1])}
+        plot_curves(
+            ax, at.checkpoint.values, tops, ylabel="eigenvalue", colormap="viridis", legend_title="eigenvalue"
+        )  # fmt: skip
+        _finish(ax, at, "Leading Hessian eigenvalues", stages, True)
+    if "hessian_trace" in at:
+        ax = next(left)
+        traces = {"Hessian": np.abs(at.hessian_trace.values), "Fisher (empirical)": at.fisher_trace.values}
+        plot_curves(ax, at.checkpoint.values, traces, ylabel="trace")
+        _finish(ax, at, "Traces", stages, True)
 
 
 def _finish(ax: "Axes", at: xarray.Dataset, title: str, stages: Stages | None, logarithmic: bool) -> None:
@@ -143,12 +145,13 @@ def _finish(ax: "Axes", at: xarray.Dataset, title: str, stages: Stages | None, l
     shade(ax, stages)
 
 
-def refined_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None) -> FigureFile | None:
+def refined_figure(at: xarray.Dataset, seed: int, stages: Stages | None) -> Picture | None:
     """Refined LLCs of one seed; `None` if there are none."""
     if "refined_llc" not in at or not np.isfinite(at.refined_llc).any():
         return None
     import matplotlib.pyplot as plt
 
+    measured = at.dropna("checkpoint", how="all", subset=["refined_llc"])
     names = [str(name) for name in at.component.values]
     groups = {
         "Heads": [name for name in names if name.startswith("head ")],
@@ -161,9 +164,9 @@ def refined_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Sta
     for ax, (title, members) in zip(axes, groups.items(), strict=True):
         ax.set_xscale("log")
         for name in members:
-            here = at.sel(component=name)
+            here = measured.sel(component=name)
             ax.errorbar(
-                here.refined_checkpoint.values, here.refined_llc.values, yerr=2 * here.refined_llc_std_error.values,
+                here.checkpoint.values, here.refined_llc.values, yerr=2 * here.refined_llc_std_error.values,
                 marker="o", markersize=3, linewidth=1.2, capsize=2, label=name.removeprefix("head "),
             )  # fmt: skip
         ax.set_xlabel("training step")
@@ -171,12 +174,10 @@ def refined_figure(folder: RunFolder, at: xarray.Dataset, seed: int, stages: Sta
         ax.legend(fontsize=7, title="layer.head" if title == "Heads" else None, title_fontsize=7)
         _finish(ax, at, title, stages, False)
     caption = f"Seed {seed}: local learning coefficient of each part, the rest of the weights fixed."
-    return save_figure(folder, f"refined_seed_{seed}", figure, caption)
+    return Picture(f"refined_seed_{seed}", figure, caption)
 
 
-def essential_dynamics_figure(
-    folder: RunFolder, at: xarray.Dataset, seed: int, stages: Stages | None
-) -> FigureFile | None:
+def essential_dynamics_figure(at: xarray.Dataset, seed: int, stages: Stages | None) -> Picture | None:
     """PCA of the outputs over checkpoints, coloured by stage; `None` for fewer than five checkpoints, which are no path."""
     if at.sizes["step"] < 5:
         return None
@@ -206,4 +207,4 @@ def essential_dynamics_figure(
         "principal components (units of the predictions). The curve is smoothed in log time; where its circles' centres "
         "stand still, training turns about a form it does not stop at."
     )
-    return save_figure(folder, f"essential_dynamics_seed_{seed}", figure, caption)
+    return Picture(f"essential_dynamics_seed_{seed}", figure, caption)

@@ -2,10 +2,10 @@
 
 import xarray
 
-from experiments import stages
 from slt_jax.analysis.stages import Stages
+from slt_lab import stages
 
-__all__ = ["PAPER_STAGES", "find_stages", "shown"]
+__all__ = ["PAPER_STAGES", "find_stages", "sampled", "shown"]
 
 PAPER_STAGES = (
     ("LR1", "1k", "-0.32", "+21.4"),
@@ -15,6 +15,12 @@ PAPER_STAGES = (
     ("LR5", "500k", "-0.029", "+3.56"),
 )
 """The paper's table for its seed 1: stage, end, change of loss and of LLC (arXiv 2402.02364, figure 2)."""
+
+
+def sampled(results: xarray.Dataset) -> xarray.Dataset:
+    """The checkpoints whose LLC was estimated; there may be others, with another measure."""
+    estimated = results.llc.notnull() | results.llc_diverged.any("chain")
+    return results.isel(checkpoint=estimated.any("seed").values)
 
 
 def find_stages(results: xarray.Dataset) -> dict[int, Stages]:

@@ -1,13 +1,14 @@
 """Figures of what is sampled: estimates beside exact values, the way to λ, free energies, chains that leave."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import xarray
 
-from experiments.page import FigureFile, save_figure
-from experiments.run_folder import RunFolder
+from configs.programs import Programs
 from slt_jax.plotting import STAGE_INKS
+from slt_lab.page import Picture
 
 __all__ = [
     "crossing",
@@ -23,7 +24,7 @@ COLORS = (*STAGE_INKS, "#444444", "#c0392b")
 ASSUMED = "uniform prior, NLL"
 
 
-def measured_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def measured_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """Estimates relative to λ, a row for each machine and nβ."""
     import matplotlib.pyplot as plt
 
@@ -60,17 +61,17 @@ def measured_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
             )  # fmt: skip
     ax.axvline(1, color="0.8", zorder=0)
     ax.set_yticks(rows, labels, fontsize=8)
-    ax.set_title(_setting(folder), fontsize=9)
+    ax.set_title(_setting(config), fontsize=9)
     ax.set_xlabel("in units of λ (bars: 3 standard errors)")
     figure.legend(fontsize=8, loc="outside upper center", ncols=4)
     caption = (
-        f"Measured nβE[L] beside what it should be, in units of λ; γ = {folder.config['localization']:g} on amplitudes, "
+        f"Measured nβE[L] beside what it should be, in units of λ; γ = {config.localization:g} on amplitudes, "
         f"{ASSUMED}, semantics with each name."
     )
-    return save_figure(folder, "measured", figure, caption)
+    return Picture("measured", figure, caption)
 
 
-def way_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def way_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """nβE[L] in units of λ along the ladder."""
     import matplotlib.pyplot as plt
 
@@ -85,20 +86,20 @@ def way_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.axhline(1, color="0.5", linestyle="--", linewidth=0.9)
     ax.set_xscale("log")
     ax.set_ylim(0, 1.15)
-    ax.set_title(_setting(folder), fontsize=9)
+    ax.set_title(_setting(config), fontsize=9)
     ax.set_xlabel("nβ")
     ax.set_ylabel("nβE[L] in units of λ")
     ax.legend(fontsize=7, loc="lower right")
     caption = (
-        f"The way to λ: sequential Monte Carlo at γ = {folder.config['localization']:g} ({ASSUMED}); bands: 2 standard errors. "
+        f"The way to λ: sequential Monte Carlo at γ = {config.localization:g} ({ASSUMED}); bands: 2 standard errors. "
         "Errors that are fatal only together are at first switched off by the localising Gaussian, which keeps each of "
         "them small."
     )
-    return save_figure(folder, "way", figure, caption)
+    return Picture("way", figure, caption)
 
 
-def _setting(folder: RunFolder) -> str:
-    return f"{ASSUMED}, γ = {folder.config['localization']:g} on amplitudes; semantics with each name"
+def _setting(config: Programs) -> str:
+    return f"{ASSUMED}, γ = {config.localization:g} on amplitudes; semantics with each name"
 
 
 def crossing(nbeta: np.ndarray, difference: np.ndarray) -> float:
@@ -118,7 +119,7 @@ def leading_order(nbeta: np.ndarray, coefficient: float, multiplicity: int) -> n
     return coefficient * np.log(nbeta) - (multiplicity - 1) * np.log(np.log(nbeta))
 
 
-def free_energy_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def free_energy_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """Free energy of the longer program minus that of the shorter one; what λ and m predict, joined at the last rung."""
     import matplotlib.pyplot as plt
 
@@ -148,7 +149,7 @@ def free_energy_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile
     axes[1].axhline(0, color="0.6", linewidth=0.8)
     low, high = difference.min(), difference.max()
     axes[1].set_ylim(low - 0.15 * (high - low), high + 0.3 * (high - low))
-    figure.suptitle(_setting(folder), fontsize=9)
+    figure.suptitle(_setting(config), fontsize=9)
     axes[1].set_ylabel("F of the longer - F of the shorter (nats)")
     for ax in axes:
         ax.set_xscale("log")
@@ -157,11 +158,11 @@ def free_energy_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile
     axes[1].plot(nbeta, difference + tables, ":", color=COLORS[3], label="all tables that run each program")
     axes[1].legend(fontsize=8)
     caption = (
-        f"Two programs for one function: local free energies by sequential Monte Carlo, γ = {folder.config['localization']:g}, "
+        f"Two programs for one function: local free energies by sequential Monte Carlo, γ = {config.localization:g}, "
         f"{ASSUMED}. Below zero the longer program has more posterior mass. Band: 2 standard errors. "
         "Dotted: plus the logarithm of how many tables run the shorter program for each that runs the longer."
     )
-    return save_figure(folder, "free_energy", figure, caption)
+    return Picture("free_energy", figure, caption)
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
@@ -171,11 +172,11 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return (total[..., width:] - total[..., :-width]) / width
 
 
-def leaving_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def leaving_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """nβL, and λ of the nearest program, along chains under a weak and under a strong localisation."""
     import matplotlib.pyplot as plt
 
-    settings = folder.config["leaving"]
+    settings = asdict(config.leaving)
     values: Sequence[float] = results.localization.values.tolist()
     figure, axes = plt.subplots(2, len(values), figsize=(10, 4.6), layout="constrained", sharex=True, sharey="row")
     for column, localization in zip(axes.T, values, strict=True):
@@ -196,4 +197,4 @@ def leaving_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         f"Chains from one program ({settings['case']}, t = 3, markov, {ASSUMED}) at nβ = {settings['nbeta']:g}. Nearest program: the likeliest value of every simplex; no "
         "point where it does not solve the problem."
     )
-    return save_figure(folder, "leaving", figure, caption)
+    return Picture("leaving", figure, caption)

@@ -6,13 +6,13 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from experiments.page import FigureFile, save_figure
+from configs.programs import Programs
 from experiments.programs.correction import GUARDS, REDUNDANCY, guarded
 from experiments.programs.machines import problem_named
-from experiments.run_folder import RunFolder
 from slt_jax.plotting import LLC_COLOR, STAGE_INKS, plot_step_table
 from slt_jax.theory import TuringMachine
 from slt_jax.theory.programs import used_tuples
+from slt_lab.page import Picture
 
 __all__ = ["atlas_figure", "coefficient_of", "guards_figure", "machines_figure", "padding_figure", "steps_figure"]
 
@@ -26,7 +26,7 @@ def coefficient_of(results: xarray.Dataset, name: str, **at: int) -> Fraction:
     return Fraction(int(chosen[f"{name}_numerator"]), int(chosen[f"{name}_denominator"]))
 
 
-def atlas_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def atlas_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """λ against length: a point per program, the bound as a line, strict cases in red."""
     import matplotlib.pyplot as plt
 
@@ -59,10 +59,10 @@ def atlas_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         "panel. Line: the bound 4 x length. Red diamonds: longer programs below every shortest one. Points are spread "
         "sideways to be seen."
     )
-    return save_figure(folder, "atlas", figure, caption)
+    return Picture("atlas", figure, caption)
 
 
-def machines_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile | None:
+def machines_figure(config: Programs, results: xarray.Dataset) -> Picture | None:
     """Step tables: the simplest of the shortest programs, and beside it the simplest of all; a row for each strict case."""
     import matplotlib.pyplot as plt
 
@@ -88,7 +88,7 @@ def machines_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile | 
         "Every strict case of simple against short: the shortest program of least λ (three tuples), and right of it the longer "
         f"one of least λ (four tuples); {ASSUMED}. Shaded: pairs (symbol, state) that are met without errors."
     )
-    return save_figure(folder, "machines", figure, caption)
+    return Picture("machines", figure, caption)
 
 
 def _of(results: xarray.Dataset, atlas: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def _draw_program(ax: Axes, results: xarray.Dataset, atlas: int, program: int) -
     ax.set_title(f"{problem}, t = {steps}, {meaning}: λ = {value}", fontsize=8)
 
 
-def padding_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def padding_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """Left: exact λ under both priors. Right: one machine's nβE[L] on its way there."""
     import matplotlib.pyplot as plt
 
@@ -148,16 +148,16 @@ def padding_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.set_xscale("log")
     ax.set_xlabel("nβ")
     ax.set_ylabel("nβE[L]")
-    ax.set_title(f"bit, least λ, {meaning}, γ = {folder.config['localization']:g}", fontsize=9)
+    ax.set_title(f"bit, least λ, {meaning}, γ = {config.localization:g}", fontsize=9)
     ax.legend(fontsize=7)
     caption = (
         "Padding with idle states. Left and middle: exact λ. Right: nβE[L] of the machine of least λ under both priors; it tends "
         "to λ, which the first prior moves and the second leaves at 5."
     )
-    return save_figure(folder, "padding", figure, caption)
+    return Picture("padding", figure, caption)
 
 
-def steps_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def steps_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """λ against t, where a machine solves its problem."""
     import matplotlib.pyplot as plt
 
@@ -179,10 +179,10 @@ def steps_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         f"λ against the number of steps ({ASSUMED}), semantics above each panel. A point is missing where the machine does not "
         "solve its problem at that t."
     )
-    return save_figure(folder, "steps", figure, caption)
+    return Picture("steps", figure, caption)
 
 
-def guards_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def guards_figure(config: Programs, results: xarray.Dataset) -> Picture:
     """Three guards of one program as step tables, and λ of all twelve."""
     import matplotlib.pyplot as plt
 
@@ -211,4 +211,4 @@ def guards_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         f"A second look: the bit, t = 3, {meaning}, {ASSUMED}. Only the row for symbol 0 in state 1 differs, which no run without "
         "errors meets (unshaded)."
     )
-    return save_figure(folder, "guards", figure, caption)
+    return Picture("guards", figure, caption)

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import NamedTuple
 
-from experiments.registry import UserError
 from slt_jax.theory import SynthesisProblem, TuringMachine
+from slt_lab.errors import UserError
 
 __all__ = [
     "CASES", "PADDED", "PROBLEMS", "RIVALS", "STEPPED", "Case", "Rivals", "case_named", "code_word", "machine_of",

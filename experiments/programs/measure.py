@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import xarray
 
 from configs.programs import Programs
 from experiments.programs import exact, sampled
@@ -22,11 +23,11 @@ from experiments.programs.pieces import (
     sampled_extras,
 )
 from experiments.programs.tempering import free_energies, ladder_to
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
 from slt_jax.progress import progress_bar
 from slt_jax.theory.programs import SEMANTICS
 from slt_jax.typing import PRNGKey
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 __all__ = ["check", "run"]
 
@@ -50,17 +51,15 @@ def check(config: Programs) -> None:
         raise UserError(f"largest_nbeta = {config.largest_nbeta:g}; it must be at least every one of nbetas")
 
 
-def run(config: Programs, folder: RunFolder) -> list[str]:
-    """Compute whatever is not in `folder` yet; returns one sentence for every estimate that diverged."""
-    check(config)
+def run(config: Programs, folder: RunFolder) -> tuple[xarray.Dataset, list[str]]:
+    """Compute whatever is not in `folder` yet; returns the results and one sentence for every estimate that diverged."""
     jobs = _jobs(config)
     rows: dict[str, dict[str, np.ndarray]] = {}
     with progress_bar("programs", len(jobs)) as update:
         for finished, (name, compute) in enumerate(jobs.items(), 1):
             rows[name] = folder.piece(name, compute)
             update(finished, name)
-    folder.write_results(dataset(config, rows))
-    return [name for name, row in rows.items() if row.get("diverged")]
+    return dataset(config, rows), [name for name, row in rows.items() if row.get("diverged")]
 
 
 def _jobs(config: Programs) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.programs import Leaving, Nuts, Sgld
-from experiments.known_models.nuts import nuts_llc
 from experiments.programs.machines import Case
 from slt_jax import theory
 from slt_jax.estimators.llc import llc
@@ -20,6 +19,7 @@ from slt_jax.sampling.sgld import sgld
 from slt_jax.theory import TuringMachine
 from slt_jax.theory.programs.machine import MOVES
 from slt_jax.typing import Array, Params, PRNGKey
+from slt_lab.nuts import nuts_llc
 
 __all__ = ["by_langevin", "by_nuts", "leaving", "local_posterior", "nearest_programs"]
 

@@ -22,7 +22,7 @@ from slt_jax.data.text import TextSource, pieces
 from slt_jax.data.tokenizer import BOS, check_vocab_size, load_tokenizer
 from slt_jax.typing import Batch, PRNGKey
 
-__all__ = ["Corpus", "Split", "TokenBatches", "check_context", "load_corpus", "pack", "windows"]
+__all__ = ["Corpus", "Split", "TokenBatches", "check_context", "check_held_out", "load_corpus", "pack", "windows"]
 
 Split: TypeAlias = Literal["train", "held_out"]
 _SPLITS: tuple[Split, Split] = ("train", "held_out")
@@ -88,8 +88,7 @@ def pack(sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, h
             little text to hold some out, or the tokenizer makes a token beyond its vocabulary.
     """
     check_vocab_size(tokenizer.get_vocab_size())
-    if not 0 < held_out <= 0.5:
-        raise ValueError(f"held_out = {held_out}; it must be a fraction above 0 and at most 0.5")
+    check_held_out(held_out)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -111,6 +110,16 @@ def pack(sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, h
     facts = {"vocab_size": tokenizer.get_vocab_size(), "bos": tokenizer.token_to_id(BOS), "ranges": ranges}
     (folder / "corpus.json").write_text(json.dumps(facts, indent=1))
     return load_corpus(folder)
+
+
+def check_held_out(held_out: float) -> None:
+    """Refuse a fraction that `pack` cannot hold out.
+
+    Raises:
+        ValueError: if it is not above 0 and at most 0.5.
+    """
+    if not 0 < held_out <= 0.5:
+        raise ValueError(f"held_out = {held_out}; it must be a fraction above 0 and at most 0.5")
 
 
 def load_corpus(folder: Path | str) -> Corpus:

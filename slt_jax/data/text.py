@@ -17,10 +17,22 @@ from typing import IO, NamedTuple
 
 from slt_jax.arguments import describe
 
-__all__ = ["TextSource", "huggingface_source", "pieces", "python_topics", "text_sources"]
+__all__ = [
+    "PIECE_CHARS",
+    "TextSource",
+    "huggingface_source",
+    "is_compressed",
+    "pieces",
+    "python_topics",
+    "text_files",
+    "text_sources",
+]
 
 SUFFIXES = (".txt", ".md", ".rst")
 """Endings of the files taken from a folder; each may be followed by `.gz` or `.xz`."""
+
+PIECE_CHARS = 8192
+"""Characters of a piece, at least, and half of what it has at most."""
 
 _OPENERS: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _READ_CHARS = 1 << 20
@@ -44,6 +56,19 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
         ValueError: if a path does not exist, a folder holds no text file, or two files have the same stem.
             When read: if a file is not UTF-8 or cannot be decompressed.
     """
+    files = text_files(*paths)
+    names = [_stem(file) for file in files]
+    if clash := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two text files are named '{clash}'; sources are told apart by the stem of their file")
+    return [TextSource(name, partial(_read_file, file)) for name, file in zip(names, files, strict=True)]
+
+
+def text_files(*paths: Path | str) -> list[Path]:
+    """The files that `text_sources` would read, in its order.
+
+    Raises:
+        ValueError: if a path does not exist or a folder holds no text file.
+    """
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
@@ -54,10 +79,7 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
                 f"folder {path} holds no text file; files ending in {', '.join(SUFFIXES)} (.gz, .xz) are read"
             )
         files += found
-    names = [_stem(file) for file in files]
-    if clash := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two text files are named '{clash}'; sources are told apart by the stem of their file")
-    return [TextSource(name, partial(_read_file, file)) for name, file in zip(names, files, strict=True)]
+    return files
 
 
 def python_topics() -> TextSource:
@@ -90,7 +112,7 @@ def huggingface_source(
     return TextSource(name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents))
 
 
-def pieces(source: TextSource, num_chars: int = 8192) -> Iterator[str]:
+def pieces(source: TextSource, num_chars: int = PIECE_CHARS) -> Iterator[str]:
     """Cut a source into pieces of about `num_chars` characters, at line ends where there are any.
 
     A piece never crosses documents. Pieces are what the held-out split and the tokenizer's trainer handle.
@@ -107,6 +129,11 @@ def pieces(source: TextSource, num_chars: int = 8192) -> Iterator[str]:
             pending = pending[cut:]
     if pending:
         yield pending
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether `file` is read through gzip or xz."""
+    return file.suffix in _OPENERS
 
 
 def _is_text(file: Path) -> bool:

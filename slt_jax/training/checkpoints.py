@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +88,32 @@ class CheckpointStore:
             )
         replace_file(path, json.dumps({**record(identity), "first_numbers": first_numbers()}, indent=1).encode())
 
-    def only_writer(self) -> AbstractContextManager[None]:
-        """Hold the store for this call alone: two processes that save into one store wreck it.
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the store for this call alone, until all that was saved is on disk: two processes that save into one store wreck it.
 
         Raises:
             ValueError: if another call holds it, or nothing can be written there.
         """
-        return only_writer(
-            self.directory / "writer.lock", f"the store of checkpoints {self.directory}", "give another store"
-        )
+        lock = self.directory / "writer.lock"
+        with only_writer(lock, f"the store of checkpoints {self.directory}", "give another store"):
+            try:
+                yield
+            finally:
+                self.wait()
 
     def save(self, step: int, params: Params, state: Any) -> None:
         """Keep `params` for good and `state` until two newer ones exist; returns before the disk is done."""
-        for manager, tree in ((self._params, params), (self._states, state)):
-            if step not in manager.all_steps():
-                tree = jax.tree.map(
-                    np.asarray, tree
-                )  # now: the training loop donates its buffers while orbax still writes
-                manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"digest": unordered(tree)})
+        _save(self._params, step, params)
+        _save(self._states, step, state)
+
+    def save_params(self, step: int, params: Params) -> None:
+        """Keep `params` for good; `step` may be older than what is stored."""
+        _save(self._params, step, params)
+
+    def save_state(self, step: int, state: Any) -> None:
+        """Keep `state` until two newer ones exist."""
+        _save(self._states, step, state)
 
     def wait(self) -> None:
         """Return when everything saved so far is on disk."""
@@ -137,6 +145,13 @@ class CheckpointStore:
             return None
         state = _restore(self._states, step, like, remedy="delete that folder to go on from the state before it")
         return jax.tree.map(jax.numpy.asarray, state)
+
+
+def _save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
+    if step in manager.all_steps():
+        return
+    tree = jax.tree.map(np.asarray, tree)  # now: the training loop donates its buffers while orbax still writes
+    manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"digest": unordered(tree)}, force=True)
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any, remedy: str) -> Any:

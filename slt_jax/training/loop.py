@@ -1,5 +1,6 @@
 """The training loop: optax updates on batches that are a function of the step, so that a resumed run gives the same bits."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 
 from slt_jax.identity import content, program
+from slt_jax.progress import Stopped, never
 from slt_jax.training.checkpoints import CheckpointStore
 from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey
 
@@ -23,6 +25,9 @@ __all__ = [
     "triangle_schedule",
 ]
 
+CHUNK_SECONDS = 5.0  # between two returns to the host
+SAVE_SECONDS = 120.0  # between two saves of the full state: what a kill costs
+BLOWN_UP = 1000.0  # a loss that ends so many times as high as it began was no training
 FIRST_STEPS = 3  # a store knows its training by them under another version of jax
 
 BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
@@ -102,6 +107,7 @@ def train(
     data: Any = None,
     max_chunk: int = 1000,
     on_progress: Callable[[int, float], None] = lambda step, loss: None,
+    should_stop: Callable[[], bool] = never,
 ) -> TrainState:
     """Train to `num_steps`, keeping parameters at the steps `save_at`; continues from what `store` holds.
 
@@ -116,12 +122,14 @@ def train(
             another `num_steps`, `save_at` or `max_chunk` continues it, anything else needs a store of its own.
         save_at: steps at which parameters are kept.
         data: passed to `batch_fn`; traced.
-        max_chunk: most steps between two returns to the host.
+        max_chunk: most steps between two returns to the host; there are fewer where so many take longer than a few seconds.
         on_progress: called with (step, mean loss since the last call).
+        should_stop: asked at every return to the host; if it says so, the state is saved and `Stopped` is raised.
 
     Raises:
         ValueError: if the stored state cannot be read, or the store is of another training or in use.
-        FloatingPointError: if the training loss stops being finite.
+        FloatingPointError: if the training loss stops being finite, or ends a thousand times as high as it began.
+        Stopped: if `should_stop` said so.
     """
     with store.only_writer():
         advance = partial(train_steps, key, data=data, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)
@@ -138,18 +146,55 @@ def train(
         targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
         if int(state.step) == 0 and targets[0] == 0:
             store.save(0, state.params, state)
+        clock, made = _Clock(max_chunk), int(state.step) < num_steps
         for target in targets:
             while (step := int(state.step)) < target:
-                state, loss = advance(state, num_steps=jnp.asarray(min(max_chunk, target - step), jnp.int32))
+                state, loss = advance(state, num_steps=jnp.asarray(min(clock.chunk, target - step), jnp.int32))
+                step = int(state.step)
                 if not np.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the training loss is {float(loss)} before step {int(state.step)}; lower the rate"
-                    )
-                on_progress(int(state.step), float(loss))
-                if int(state.step) == target:
+                    raise FloatingPointError(f"the training loss is {float(loss)} before step {step}; lower the rate")
+                clock.tick()
+                on_progress(step, float(loss))
+                stop = should_stop() and step < num_steps
+                if step == target:
                     store.save(target, state.params, state)
-        store.wait()
+                elif stop or clock.is_time_to_save():
+                    store.save_state(step, state)
+                if stop:
+                    raise Stopped(f"stopped at step {step} of {num_steps}")
+        if made and float(loss) > BLOWN_UP * (first := _first_loss(key, loss_fn, params, batch_fn, data)) > 0:
+            raise FloatingPointError(
+                f"the training loss has risen from {first:.3g} to {float(loss):.3g}; lower the rate"
+            )
     return state
+
+
+def _first_loss(key: PRNGKey, loss_fn: LossFn, params: Params, batch_fn: BatchFn, data: Any) -> float:
+    """The loss of the first batch before training."""
+    step = jnp.zeros((), jnp.int32)
+    return float(jnp.mean(jax.jit(loss_fn)(params, batch_fn(jax.random.fold_in(key, step), step, data))))
+
+
+class _Clock:
+    """When to return to the host, and when to save the state between two kept steps: by the time that passes, which moves no bit."""
+
+    def __init__(self, max_chunk: int) -> None:
+        self.chunk, self._max_chunk = 1, max_chunk
+        self._began = self._saved = time.monotonic()
+
+    def tick(self) -> None:
+        """A chunk has ended: make the next one longer or shorter."""
+        now = time.monotonic()
+        took, self._began = now - self._began, now
+        factor = 4 if took < CHUNK_SECONDS / 4 else 2 if took < CHUNK_SECONDS / 2 else 1
+        self.chunk = max(1, min(self._max_chunk, factor * self.chunk if took <= CHUNK_SECONDS else self.chunk // 2))
+
+    def is_time_to_save(self) -> bool:
+        """Whether the last save of this kind is long ago; true once each time."""
+        if time.monotonic() - self._saved < SAVE_SECONDS:
+            return False
+        self._saved = time.monotonic()
+        return True
 
 
 def _training_identity(

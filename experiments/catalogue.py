@@ -1,0 +1,66 @@
+"""The list of exhibits. Names and one-liners only, so that a list costs nothing; code is loaded when one is run."""
+
+from slt_lab.catalogue import Catalogue, Listed
+
+__all__ = ["CATALOGUE"]
+
+LISTED = (
+    Listed(
+        "lrt-stages",
+        "linear-regression transformers develop in stages LR1-LR5",
+        "arXiv 2402.02364, figures 1 and 2",
+        "experiments.lrt_stages",
+        "configs.lrt_stages",
+    ),
+    Listed(
+        "transient-ridge",
+        "transformers learn ridge regression in context, then give it up for the tasks they trained on",
+        "arXiv 2501.17745, figures 1 and 2",
+        "experiments.transient_ridge",
+        "configs.transient_ridge",
+    ),
+    Listed(
+        "lm-stages",
+        "small language models learn bigrams, n-grams, previous-token and induction heads, LM1-LM5",
+        "arXiv 2402.02364, figures 1 and 3",
+        "experiments.lm_stages",
+        "configs.lm_stages",
+    ),
+    Listed(
+        "refined-llc",
+        "attention heads told apart by their LLCs, refined by weights and by data",
+        "arXiv 2410.02984, figures 2-5",
+        "experiments.refined_llc",
+        "configs.refined_llc",
+    ),
+    Listed(
+        "deep-linear-networks",
+        "estimates on random deep linear networks against their exact local learning coefficient",
+        "arXiv 2402.03698; 2308.12108, appendix J",
+        "experiments.deep_linear_networks",
+        "configs.deep_linear_networks",
+    ),
+    Listed(
+        "known-models",
+        "every sampler on singular models whose exact value is known, and the coverage of its error bars",
+        "arXiv 2308.12108",
+        "experiments.known_models",
+        "configs.known_models",
+    ),
+    Listed(
+        "digits",
+        "a network trained on handwritten digits: every sampler beside the No-U-Turn sampler",
+        "arXiv 2507.21449",
+        "experiments.digits",
+        "configs.digits",
+    ),
+    Listed(
+        "programs",
+        "exact learning coefficients of noisy Turing machines, samplers beside them, and whether short is simple",
+        "Clift, Murfet & Wallbridge 2021, Geometry of program synthesis",
+        "experiments.programs",
+        "configs.programs",
+    ),
+)
+
+CATALOGUE = Catalogue("python -m experiments", {listed.name: listed for listed in LISTED})

@@ -1,0 +1,1 @@
+"""Measures that several experiments take, one file each."""

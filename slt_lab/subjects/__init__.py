@@ -1,0 +1,1 @@
+"""Subjects that several experiments train, one file each."""
