@@ -183,6 +183,9 @@ def test_summary_holds_the_atlas_and_every_estimate(tiny_run):
     assert set(summary["scores"]) == {f"bit, least λ, nβ = 20, {name}" for name in dataset.SAMPLERS}
     assert all(np.isfinite(score) for score in summary["scores"].values())
     assert set(summary["leaving"]) == {"1", "30"}
+    (measured,) = summary["measured"]
+    assert (measured["learning_coefficient"], measured["nbeta"]) == ("5", 20.0)
+    assert all(len(measured[name]) == 3 for name in dataset.SAMPLERS)
 
 
 def test_results_hold_exact_values_as_fractions(tiny_run):

@@ -32,6 +32,7 @@ def summarise(results: xarray.Dataset) -> dict[str, Any]:
             )
             for i, j, k in np.ndindex(scores.shape)
         },
+        "measured": [_measured_row(results, i, j) for i, j in np.ndindex(scores.shape[:2])],
         "unsure_from": _unsure(results),
         "crossing": crossing(results.rung_nbeta.values, difference),
         "crossing_of_all_tables": crossing(results.rung_nbeta.values, difference + log_tables[0] - log_tables[1]),
@@ -45,6 +46,25 @@ def summarise(results: xarray.Dataset) -> dict[str, Any]:
             for k, localization in enumerate(results.localization.values)
         },
     }
+
+
+def _measured_row(results: xarray.Dataset, case: int, nbeta: int) -> dict[str, Any]:
+    """What is known of one machine at one nβ, and what was measured: mean and standard error."""
+    at = results.isel(case=case, nbeta=nbeta)
+    known = {
+        "machine": at.case_title.item(),
+        "nbeta": float(at.nbeta),
+        "learning_coefficient": at.coefficient_name.item(),
+        "multiplicity": int(at.multiplicity),
+        "asymptotic": float(at.asymptotic),
+        "by_tempering": [float(at.finite_value), float(at.finite_value_error)],
+        "by_quadrature": float(at.finite_quadrature),
+    }
+    estimates = {
+        str(name): [float(at.estimate_mean[k]), float(at.estimate_std_error[k]), float(at.estimate_rhat[k])]
+        for k, name in enumerate(results.sampler.values)
+    }
+    return {**known, **estimates}
 
 
 def _unsure(results: xarray.Dataset) -> dict[str, float]:
