@@ -110,6 +110,7 @@ def demo() -> Programs:
     return Programs(
         atlas=Atlas(problems=("and", "xor"), semantics=("naive", "gps", "markov")),
         max_steps=5,
+        max_sampled_states=2,
         cases=("detect-A, one step", "bit, least λ"),
         nbetas=(300.0,),
         largest_nbeta=1e4,

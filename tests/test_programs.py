@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs.programs import CONFIGS, Tempering
+from configs.programs import CONFIGS, Leaving, Nuts, Sgld, Tempering
 from experiments import programs
 from experiments.programs import correction, dataset, exact, measure, sampled
 from experiments.programs.courses import crossing, leading_order, running_mean
@@ -221,6 +221,15 @@ def test_page_stands_alone_and_a_second_run_computes_nothing(tiny_run, monkeypat
         ({"rivals": "OR"}, "there are no rivals 'OR'; there are: AND"),
         ({"max_states": 1}, "max_states = 1; it must be at least 2"),
         ({"largest_nbeta": 10.0}, "largest_nbeta = 10; it must be at least"),
+        ({"cases": ()}, "cases is empty; there are: detect-A, one step"),
+        ({"nbetas": ()}, "nbetas is empty"),
+        ({"nbetas": (1.0,)}, "needs nβ > 1"),
+        ({"localization": 0.0}, "localization = 0"),
+        ({"tempering": Tempering(ratio=1.0)}, "tempering.ratio = 1; it must be at least 1.01"),
+        ({"tempering": Tempering(repeats=1)}, "spread needs at least 2"),
+        ({"sgld": Sgld(num_draws=3)}, "a standard error needs at least 4"),
+        ({"nuts": Nuts(num_draws=1)}, "nuts.num_draws = 1; it must be at least"),
+        ({"leaving": Leaving(num_draws=3)}, "needs at least 4"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, message):
@@ -228,9 +237,26 @@ def test_what_cannot_be_run_is_refused(changes, message):
         programs.EXPERIMENT.check(dataclasses.replace(CONFIGS["tiny"](), **changes))
 
 
+def test_an_atlas_without_machines_or_proof_gets_one_sentence(monkeypatch):
+    with pytest.raises(UserError, match="no machine with two symbols and two states solves 'and' in 1 steps"):
+        exact.atlas("and", 1, "markov")
+
+    def unproved(*_):
+        raise ArithmeticError("no fraction near 2.0 could be proved")
+
+    monkeypatch.setattr(exact.theory, "atlas", unproved)
+    with pytest.raises(UserError, match=r"and, naive, t = 60: no fraction .*; give fewer steps"):
+        exact.atlas("and", 60, "naive")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"problems": ("nand",)}, "no problem 'nand'"), ({"semantics": ("annealed",)}, "no semantics 'annealed'")],
+    [
+        ({"problems": ("nand",)}, "no problem 'nand'"),
+        ({"semantics": ("annealed",)}, "no semantics 'annealed'"),
+        ({"problems": ()}, "atlas.problems is empty; there are: and"),
+        ({"semantics": ()}, "atlas.semantics is empty; there are: naive"),
+    ],
 )
 def test_an_atlas_of_nothing_known_is_refused(changes, message):
     config = CONFIGS["tiny"]()

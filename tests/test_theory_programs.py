@@ -452,6 +452,13 @@ def test_step_table_shows_every_row():
     plt.close(figure)
 
 
+def test_the_page_s_example_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "programs.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/programs.md", "exec"), {})
+    assert capsys.readouterr().out.split() == block.split("# ")[-1].split()
+
+
 GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
 
 

@@ -28,12 +28,22 @@ from slt_jax.theory.programs import SEMANTICS
 from slt_jax.typing import PRNGKey
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
+from slt_lab.nuts import FEWEST_DRAWS, FEWEST_WARMUP
+from slt_lab.settings import require
 
 __all__ = ["check", "run"]
 
 
 def check(config: Programs) -> None:
-    """UserError for a name that does not exist, before anything is written."""
+    """Refuse names that do not exist, and numbers from which nothing can be estimated, before anything is written."""
+    lists = {
+        "atlas.problems": (config.atlas.problems, PROBLEMS),
+        "atlas.semantics": (config.atlas.semantics, tuple(SEMANTICS)),
+        "cases": (config.cases, tuple(CASES)),
+    }
+    for name, (chosen, known) in lists.items():
+        require(len(chosen) > 0, f"{name} is empty; there are: {', '.join(known)}")
+    require(len(config.nbetas) > 0, "nbetas is empty; give at least one")
     for name in config.atlas.problems:
         if name not in PROBLEMS:
             raise UserError(f"there is no problem '{name}'; there are: {', '.join(PROBLEMS)}")
@@ -47,8 +57,29 @@ def check(config: Programs) -> None:
     for name, states in (("max_states", config.max_states), ("max_sampled_states", config.max_sampled_states)):
         if states < CASES[PADDED_CASE].machine.states:
             raise UserError(f"{name} = {states}; it must be at least 2")
-    if max(config.nbetas) > config.largest_nbeta:
-        raise UserError(f"largest_nbeta = {config.largest_nbeta:g}; it must be at least every one of nbetas")
+    require(
+        min(config.nbetas) > 1,
+        f"nbetas holds {min(config.nbetas):g}; the asymptotic value divides by log nβ and needs nβ > 1",
+    )
+    require(
+        max(config.nbetas) <= config.largest_nbeta,
+        f"largest_nbeta = {config.largest_nbeta:g}; it must be at least every one of nbetas",
+    )
+    require(config.localization > 0, "localization = 0; the prior on amplitudes needs it positive")
+    _check_budgets(config)
+
+
+def _check_budgets(config: Programs) -> None:
+    tempering, sgld, nuts = config.tempering, config.sgld, config.nuts
+    require(tempering.ratio >= 1.01, f"tempering.ratio = {tempering.ratio:g}; it must be at least 1.01")
+    require(tempering.repeats >= 2, f"tempering.repeats = {tempering.repeats}; their spread needs at least 2")
+    require(sgld.num_draws >= 4, f"sgld.num_draws = {sgld.num_draws}; a standard error needs at least 4")
+    require(
+        nuts.num_warmup >= FEWEST_WARMUP, f"nuts.num_warmup = {nuts.num_warmup}; it must be at least {FEWEST_WARMUP}"
+    )
+    require(nuts.num_draws >= FEWEST_DRAWS, f"nuts.num_draws = {nuts.num_draws}; it must be at least {FEWEST_DRAWS}")
+    draws = config.leaving.num_draws
+    require(draws >= 4, f"leaving.num_draws = {draws}; the last quarter of the draws needs at least 4")
 
 
 def run(config: Programs, folder: RunFolder) -> tuple[xarray.Dataset, list[str]]:
