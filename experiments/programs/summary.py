@@ -74,7 +74,8 @@ def _unsure(results: xarray.Dataset) -> dict[str, float]:
     for prior, extra in product(results.prior.values, extras):
         ladders[f"bit padded by {extra}, {prior}"] = results.padded_acceptance.sel(prior=prior, sampled_extra=extra)
     for rival in results.rival.values:
-        ladders[f"the {rival} rival"] = results.rivals_acceptance.sel(rival=rival)
+        at = results.sel(rival=rival)
+        ladders[f"{at.rivals_title.item()} (free energy)"] = at.rivals_acceptance
     low = {name: nbeta[ladder.values < ACCEPTED] for name, ladder in ladders.items()}
     return {name: float(found[0]) for name, found in low.items() if len(found)}
 
