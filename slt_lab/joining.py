@@ -52,4 +52,4 @@ def _empty(variable: xarray.DataArray) -> Any:
     """What stands where `variable` was not measured."""
     if variable.dtype == bool:
         return False
-    return "" if variable.dtype.kind in "UO" else np.nan
+    return "" if variable.dtype.kind in "OTU" else np.nan

@@ -149,7 +149,7 @@ def _estimate_table(results: xarray.Dataset) -> Table:
 
 
 def _nuts_table(results: xarray.Dataset) -> Table:
-    measured = results.where(results.nuts_llc.notnull(), drop=True)
+    measured = results.isel(model=results.nuts_llc.notnull().values)
     rows = []
     for name in measured.model.values:
         at = measured.sel(model=name)
