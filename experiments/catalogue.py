@@ -54,6 +54,13 @@ LISTED = (
         "experiments.digits",
         "configs.digits",
     ),
+    Listed(
+        "superposition",
+        "a toy model of superposition: phases, their LLCs, and which of them SGD and the posterior find",
+        "arXiv 2310.06301",
+        "experiments.superposition",
+        "configs.superposition",
+    ),
 )
 
 CATALOGUE = Catalogue("python -m experiments", {listed.name: listed for listed in LISTED})

@@ -1,0 +1,125 @@
+"""What `superposition` computes: phases and their LLCs, runs of SGD, posterior shares, predictions. Each part is kept once done."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray
+
+from configs.superposition import Superposition
+from experiments.superposition.phases import converged, gaussian_llc, measured_llcs
+from experiments.superposition.predictions import PREDICTIONS, crossings
+from experiments.superposition.selection import Path, basins, shares, temper
+from experiments.superposition.training import train
+from slt_jax.theory.superposition import Polygon, polygons
+from slt_jax.typing import PRNGKey
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
+from slt_jax.progress import progress_bar
+from slt_lab.streams import stream
+
+__all__ = ["check", "run"]
+
+
+def check(config: Superposition) -> None:
+    """Refuse what has no phases, no polygons that are known, or no temperatures in order."""
+    if config.features != 6:
+        raise UserError(f"features = {config.features}; the phases and predictions shown here are those of 6")
+    examples = config.selection.examples
+    if len(examples) < 2 or list(examples) != sorted(examples):
+        raise UserError(f"selection.examples = {examples}; give at least two numbers, ascending")
+    if config.training.num_steps % config.training.num_records:
+        raise UserError(
+            f"training.num_records = {config.training.num_records} does not divide training.num_steps = {config.training.num_steps}"
+        )
+    if config.selection.num_repeats < 2:
+        raise UserError("selection.num_repeats = 1 leaves the shares without error bars; give at least 2")
+
+
+def run(config: Superposition, folder: RunFolder) -> tuple[xarray.Dataset, list[str]]:
+    """Compute whatever is not in `folder` yet; returns the results and a sentence for every LLC with a diverged chain."""
+    phases, key = polygons(config.features), stream("superposition/chains", config.seed)
+    parts, diverged, total = [], [], len(phases) + 3
+    with progress_bar("superposition", total) as update:
+        for index, phase in enumerate(phases):
+            row = folder.piece(f"phases/{_slug(phase)}", lambda i=index, one=phase: _phase(key, i, one, config))
+            parts.append(row)
+            update(index + 1, phase.name)
+            diverged += [f"{phase.name}: {int(row['llc_num_diverged'].sum())} chains"] * bool(
+                row["llc_num_diverged"].any()
+            )
+        trained = folder.piece("training", lambda: _train(config))
+        update(total - 2, "SGD")
+        selected = folder.piece("selection", lambda: _select(config, phases))
+        update(total - 1, "selection")
+        predicted = folder.piece("predictions", lambda: {"crossing": np.array([*crossings().values()])})
+        update(total, "predictions")
+    return _dataset(config, phases, parts, trained, selected, predicted), diverged
+
+
+def _slug(phase: Polygon) -> str:
+    return phase.name.replace("+", "plus").replace("-", "")
+
+
+def _phase(key: PRNGKey, index: int, phase: Polygon, config: Superposition) -> dict[str, Any]:
+    descent, chains = jax.random.split(jax.random.fold_in(key, index))
+    found = {**converged(descent, phase), **measured_llcs(chains, phase, config.chains)}
+    found["gaussian_llc"] = np.array([gaussian_llc(found["curvature"], ratio) for ratio in config.chains.ratios])
+    return found
+
+
+def _train(config: Superposition) -> dict[str, Any]:
+    return train(stream("superposition/training", config.seed), config.training, config.features)
+
+
+def _select(config: Superposition, phases: list[Polygon]) -> dict[str, Any]:
+    keys = jax.random.split(stream("superposition/selection", config.seed), config.selection.num_repeats)
+    paths = jax.lax.map(lambda one: temper(one, config.selection, config.features), keys)
+    paths = Path(*map(np.asarray, paths))
+    return {
+        "share": shares(basins(paths, config.features), paths.weights, phases), "acceptance": paths.acceptance,
+        "free_energy": paths.free_energy,
+    }  # fmt: skip
+
+
+def _dataset(
+    config: Superposition, phases: list[Polygon], parts: list, trained: Any, selected: Any, predicted: Any
+) -> xarray.Dataset:
+    """Dims: phase, (nbeta, ratio) for LLCs; (run, step) for SGD; (repeat, n, state) for shares."""
+
+    def over_phases(name: str) -> np.ndarray:
+        return np.stack([part[name] for part in parts])
+
+    variables: dict[str, Any] = {
+        name: (("phase", "nbeta", "ratio"), over_phases(name), {"units": "1"})
+        for name in (
+            "llc",
+            "llc_std_error",
+            "llc_rhat",
+            "llc_ess",
+            "llc_drift",
+            "llc_drift_std_error",
+            "llc_num_diverged",
+        )
+    }
+    variables |= {name: ("phase", over_phases(name), {"units": "squared units"}) for name in ("loss", "converged_loss")}
+    variables["gaussian_llc"] = (("phase", "ratio"), over_phases("gaussian_llc"), {"units": "1"})
+    variables["curvature"] = (("phase", "direction"), over_phases("curvature"), {"units": "squared units"})
+    variables["learning_coefficient"] = ("phase", [float(one.learning_coefficient) for one in phases], {"units": "1"})
+    variables["exact_loss"] = ("phase", [one.loss for one in phases], {"units": "squared units"})
+    variables["weights"] = (("phase", "hidden", "feature"), np.stack([one.weights for one in phases]), {"units": "1"})
+    variables["biases"] = (("phase", "feature"), np.stack([one.biases for one in phases]), {"units": "1"})
+    variables["training_loss"] = (("run", "step"), trained["loss"], {"units": "squared units"})
+    variables["lowest_curvature"] = (("run", "step"), trained["lowest_curvature"], {"units": "squared units"})
+    variables["points"] = (("run", "step", "parameter"), trained["points"], {"units": "1"})
+    variables["share"] = (("repeat", "n", "state"), selected["share"], {"units": "1"})
+    variables["acceptance"] = (("repeat", "n"), selected["acceptance"], {"units": "1"})
+    variables["free_energy"] = (("repeat", "n"), selected["free_energy"], {"units": "nats"})
+    variables["crossing"] = ("prediction", predicted["crossing"], {"units": "examples"})
+    names = [one.name for one in phases]
+    coords = {
+        "phase": np.array(names, object), "state": np.array([*names, "other"], object), "nbeta": list(config.chains.nbetas),
+        "ratio": list(config.chains.ratios), "step": trained["step"], "n": list(config.selection.examples),
+        "prediction": np.array(PREDICTIONS, object),
+    }  # fmt: skip
+    return xarray.Dataset(variables, coords=coords)
