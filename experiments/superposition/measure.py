@@ -11,11 +11,11 @@ from experiments.superposition.phases import converged, gaussian_llc, measured_l
 from experiments.superposition.predictions import PREDICTIONS, crossings
 from experiments.superposition.selection import Path, basins, shares, temper
 from experiments.superposition.training import train
+from slt_jax.progress import progress_bar
 from slt_jax.theory.superposition import Polygon, polygons
 from slt_jax.typing import PRNGKey
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
-from slt_jax.progress import progress_bar
 from slt_lab.streams import stream
 
 __all__ = ["check", "run"]
