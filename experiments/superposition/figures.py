@@ -25,7 +25,7 @@ def gallery(results: xarray.Dataset) -> Picture:
     for ax, name in zip(np.atleast_1d(axes), results.phase.values, strict=True):
         _polygon(ax, results.sel(phase=name))
     caption = (
-        "Each feature's column of W in the plane, with its output bias beside it. Dead features sit at the origin: their bias is "
+        "Each feature's column of W in the plane, dimensionless. Dead features sit at the origin: their bias is "
         "negative (white) or 1/12 (black)."
     )
     return Picture("gallery", figure, caption)
@@ -36,7 +36,7 @@ def _polygon(ax: "Axes", phase: xarray.Dataset) -> None:
     corners = phase.weights.values[:, live]
     ax.plot(*np.concatenate([corners, corners[:, :1]], axis=1), color="0.7", linewidth=1)
     for corner in corners.T:
-        ax.annotate("", corner, (0, 0), arrowprops={"arrowstyle": "->", "color": LLC_COLOR})
+        ax.annotate("", corner, (0, 0), arrowprops={"arrowstyle": "->", "color": LLC_COLOR, "shrinkA": 0, "shrinkB": 0})
     dead = phase.biases.values[~live]
     places = np.linspace(-0.2, 0.2, len(dead)) if len(dead) > 1 else np.zeros(len(dead))
     for place, bias in zip(places, dead, strict=True):

@@ -14,7 +14,6 @@ from slt_lab.page import Page, Section, Table
 __all__ = ["page"]
 
 FAMILIES = ((0, 1, 2), (3, 4), (5,), (6,))  # of the states: 4-gons, 5-gons, the 6-gon, other minima
-MINIMUM = -0.02  # a Hessian at the polygon with no eigenvalue below is a minimum's; the kinks of the 4-gons give -0.015
 
 
 def page(results: xarray.Dataset, config: Superposition) -> Page:

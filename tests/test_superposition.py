@@ -1,0 +1,215 @@
+"""The toy model of superposition: its exact loss, its polygons as minima, its exhibit at the tiny configuration."""
+
+import json
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from configs.superposition import CONFIGS, Selection, tiny
+from experiments.superposition import EXPERIMENT
+from experiments.superposition.landscape import descend, loss_of, to_point, unravel
+from experiments.superposition.phases import gaussian_llc
+from experiments.superposition.selection import crossing, shares, temperatures
+from experiments.superposition.training import plateaus
+from slt_jax.models.superposition import (
+    example_losses,
+    population_loss,
+    population_losses,
+    sample_examples,
+    to_params,
+)
+from slt_jax.theory.superposition import (
+    feature_losses,
+    polygon,
+    polygons,
+    squared_error,
+    squared_error_gradient,
+)
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
+
+EVERY = [phase for features in (4, 5, 6) for phase in polygons(features)]
+NAMES = [f"{phase.features} features, {phase.name}" for phase in EVERY]
+
+
+def by_quadrature(slope, bias, own):
+    """∫₀¹ (own·s - ReLU(slope·s + bias))² ds, Gauss-Legendre on each side of the kink: exact for its polynomials."""
+    kink = np.clip(-bias / slope, 0, 1) if slope else 0.0
+    nodes, weights = np.polynomial.legendre.leggauss(4)
+    total = 0.0
+    for first, last in ((0.0, kink), (kink, 1.0)):
+        s = first + (last - first) * (nodes + 1) / 2
+        total += (last - first) / 2 * np.sum(weights * (own * s - np.maximum(slope * s + bias, 0)) ** 2)
+    return total
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_integral_and_its_gradient_against_quadrature(own):
+    rng = np.random.default_rng(0)
+    slopes = np.concatenate([rng.normal(size=40), np.zeros(4)])
+    biases = np.concatenate([rng.normal(size=40) * 0.5, [-0.5, 0.0, 0.3, 2.0]])
+    expected = [by_quadrature(a, b, own) for a, b in zip(slopes, biases, strict=True)]
+    np.testing.assert_allclose(squared_error(slopes, biases, own), expected, atol=1e-13)
+    by_slope, by_bias = squared_error_gradient(slopes[:40], biases[:40], own)
+    step = 1e-6
+    for found, moved in ((by_slope, (step, 0.0)), (by_bias, (0.0, step))):
+        ahead = squared_error(slopes[:40] + moved[0], biases[:40] + moved[1], own)
+        behind = squared_error(slopes[:40] - moved[0], biases[:40] - moved[1], own)
+        np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=1e-8)
+
+
+def test_population_loss_is_the_mean_over_examples():
+    rng = np.random.default_rng(1)
+    params = {"weights": jnp.asarray(rng.normal(size=(2, 6)), jnp.float32), "biases": jnp.asarray(rng.normal(size=6) * 0.3, jnp.float32)}  # fmt: skip
+    losses = np.asarray(example_losses(params, sample_examples(jax.random.key(0), 200_000, 6)))
+    exact = float(population_loss(params))
+    assert abs(losses.mean() - exact) < 4 * losses.std() / np.sqrt(len(losses))
+    whole = feature_losses(np.asarray(params["weights"], float), np.asarray(params["biases"], float))
+    np.testing.assert_allclose(population_losses(params, jnp.arange(6)), whole, rtol=1e-5)
+    assert exact == pytest.approx(whole.mean(), rel=1e-5)
+
+
+def test_ravelled_parameters_come_back():
+    params = to_params(polygon(6, 5, 1))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, unravel(6, to_point(polygon(6, 5, 1)))))
+
+
+def test_learning_coefficients_are_those_published():
+    found = {phase.name: phase.learning_coefficient for phase in polygons(6)}
+    half = {"4-gon": 15, "4+": 16, "4++": 17, "5-gon": 14, "5+": 17, "6-gon": 17}
+    assert found == {name: Fraction(twice, 2) for name, twice in half.items()}
+    assert polygon(4, 4).learning_coefficient == Fraction(11, 2)
+
+
+def test_losses_that_are_known():
+    assert polygon(4, 4).loss == pytest.approx(0.0, abs=1e-15)
+    for positive in range(3):  # a dead feature costs 1/18; a constant output of 1/12 takes 1/144 of it back
+        assert polygon(6, 4, positive).loss == pytest.approx(2 / 18 - positive / 144, rel=1e-12)
+    assert polygon(6, 5).loss - polygon(6, 5, 1).loss == pytest.approx(1 / 144, rel=1e-9)
+
+
+def ravelled_loss(features, point):
+    return float(feature_losses(point[: 2 * features].reshape(2, features), point[2 * features :]).mean())
+
+
+def flat_directions(phase):
+    """Tangents of what leaves the loss as it is: rotation, silent biases, and silent columns beside negative live biases."""
+    features, silent = phase.features, range(phase.features - phase.num_silent, phase.features)
+    rotation = np.concatenate([np.stack([-phase.weights[1], phase.weights[0]]).ravel(), np.zeros(features)])
+    rows = [np.eye(3 * features)[2 * features + i] for i in silent]
+    if phase.bias < 0:
+        rows += [np.eye(3 * features)[row * features + i] for i in silent for row in (0, 1)]
+    return np.stack([rotation, *rows])
+
+
+@pytest.mark.parametrize("phase", EVERY, ids=NAMES)
+def test_loss_rises_with_the_square_in_every_direction_that_is_not_flat(phase):
+    """The claim behind every λ, kinks included: (L(w + tv) - L(w))/t² has a positive minimum over unit v across the flat ones."""
+    center = np.concatenate([phase.weights.ravel(), phase.biases])
+    flat = np.linalg.qr(flat_directions(phase).T)[0]
+    assert flat.shape[1] == phase.flat_directions
+    assert phase.learning_coefficient == Fraction(len(center) - flat.shape[1], 2)
+
+    def steepness(direction, size):
+        across = direction - flat @ (flat.T @ direction)
+        across = across / np.linalg.norm(across)
+        return (ravelled_loss(phase.features, center + size * across) - phase.loss) / size**2
+
+    rng = np.random.default_rng(2)
+    starts = rng.normal(size=(6, len(center)))
+    least = min(
+        minimize(steepness, start, args=(1e-3,), method="L-BFGS-B", options={"maxiter": 60}).fun for start in starts
+    )
+    assert least > 1e-3
+    assert max(abs(steepness(start, 1e-3) / steepness(start, 1e-4) - 1) for start in starts) < 0.05
+
+
+@pytest.mark.parametrize("phase", EVERY[4:], ids=NAMES[4:])
+def test_silent_features_stay_silent_in_a_neighbourhood(phase):
+    silent = slice(phase.features - phase.num_silent, phase.features)
+    rng, weights, biases = np.random.default_rng(0), phase.weights, phase.biases
+    biases[silent] += 0.1 * rng.uniform(-1, 1, phase.num_silent)
+    if phase.bias < 0:
+        weights[:, silent] += 0.1 * rng.uniform(-1, 1, (2, phase.num_silent))
+    assert feature_losses(weights, biases).mean() == pytest.approx(phase.loss, abs=1e-15)
+
+
+@pytest.mark.parametrize("phase", polygons(6), ids=lambda phase: phase.name)
+def test_gradient_vanishes_and_descent_comes_back(phase):
+    point = to_point(phase)
+    assert float(jnp.abs(jax.grad(lambda at: loss_of(6, at))(point)).max()) < 1e-6
+    displaced = point + 0.02 * jax.random.normal(jax.random.key(3), point.shape)
+    assert float(loss_of(6, descend(displaced[None], 6)[0])) == pytest.approx(phase.loss, abs=2e-4)
+
+
+def test_polygons_that_are_not_known_are_refused():
+    for features, sides, positive in ((7, 7, 0), (6, 3, 0), (6, 5, 2), (6, 4, -1)):
+        with pytest.raises(ValueError, match="known are 4 to 6 features"):
+            polygon(features, sides, positive)
+
+
+def test_gaussian_llc_of_known_curvatures():
+    assert gaussian_llc(np.array([-1e-9, 1.0, 3.0]), 1.0) == pytest.approx(0.5 * (0.5 + 0.75))
+
+
+def test_plateaus_and_saddles():
+    loss = np.array([0.2, 0.15, 0.104, 0.104, 0.1041, 0.104, 0.08, 0.062, 0.062, 0.0621])
+    lowest = np.array([-0.3, -0.2, -0.08, -0.08, -0.07, -0.08, -0.1, 0.001, -0.002, 0.0])
+    first, second = plateaus(loss, lowest)
+    assert (first.first, first.last, first.is_saddle) == (2, 5, True)
+    assert (second.first, second.last, second.is_saddle) == (7, 9, False)
+
+
+def test_shares_and_crossing():
+    phases = polygons(6)
+    ends = np.array([phases[3].loss, phases[5].loss + 1e-4, 0.2])
+    np.testing.assert_allclose(shares(ends, np.array([0.5, 0.3, 0.2]), phases), [0, 0, 0, 0.5, 0, 0.3, 0.2], atol=1e-12)
+    n = np.array([100, 400])
+    assert crossing(n, np.array([0.8, 0.2]), np.array([0.2, 0.8])) == pytest.approx(200)
+    assert np.isnan(crossing(n, np.array([0.8, 0.7]), np.array([0.2, 0.3])))
+    schedule = temperatures(Selection(examples=(10, 40), stages=2))
+    np.testing.assert_allclose(schedule, [[np.sqrt(2.5), 10], [20, 40]], rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    folder = RunFolder.open("superposition", "tiny", tiny(), tmp_path_factory.mktemp("runs") / "tiny")
+    assert EXPERIMENT.compute(tiny(), folder) == []
+    return folder
+
+
+def test_tiny_run_reports(tiny_run):
+    results = tiny_run.read_results()
+    assert results.llc.dims == ("phase", "nbeta", "ratio")
+    assert np.isfinite(results.llc).all()
+    np.testing.assert_allclose(results.share.sum("state"), 1, atol=1e-6)
+    np.testing.assert_allclose(results.loss, results.exact_loss, atol=1e-6)
+    summary = json.loads((tiny_run.path / "summary.json").read_text())
+    assert summary["predictions"]["leading order"] == pytest.approx(445, abs=0.5)
+    assert summary["predictions"]["with the prior"] == pytest.approx(601, abs=0.5)
+    assert summary["phases"]["5-gon"]["gaussian_llc"][0] == pytest.approx(4.96, abs=0.01)
+    assert (tiny_run.path / "report.html").read_text().count("data:image/png;base64,") == 4
+
+
+def test_a_second_start_computes_nothing(tiny_run):
+    before = {path: path.stat().st_mtime_ns for path in (tiny_run.path / "pieces").rglob("*.npz")}
+    EXPERIMENT.compute(tiny(), tiny_run)
+    assert {path: path.stat().st_mtime_ns for path in (tiny_run.path / "pieces").rglob("*.npz")} == before
+
+
+def test_configurations_that_contradict_themselves_are_refused():
+    from dataclasses import replace
+
+    config = CONFIGS["demo"]()
+    for wrong, sentence in (
+        (replace(config, features=5), "features = 5"),
+        (replace(config, selection=replace(config.selection, examples=(100, 50))), "ascending"),
+        (replace(config, selection=replace(config.selection, num_repeats=1)), "error bars"),
+        (replace(config, training=replace(config.training, num_records=7)), "does not divide"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            EXPERIMENT.check(wrong)
