@@ -15,7 +15,7 @@ class Chains:
     """γ/nβ, at each nβ."""
     num_chains: int = 4
     num_burnin: int = 2000
-    num_draws: int = 500
+    num_draws: int = 1500
     thinning: int = 20
 
 
@@ -23,13 +23,13 @@ class Chains:
 class Training:
     """SGD on fresh examples from small random weights."""
 
-    num_runs: int = 8
-    num_steps: int = 6000
+    num_runs: int = 16
+    num_steps: int = 3000
     batch_size: int = 64
     learning_rate: float = 0.1
     weight_scale: float = 0.1
     """Standard deviation of the weights at the start."""
-    num_records: int = 120
+    num_records: int = 300
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def cpu() -> Superposition:
     Cost:    two cores.
     """
     return Superposition(
-        chains=Chains(num_chains=8, num_burnin=4000, num_draws=2000),
-        training=Training(num_runs=24),
+        chains=Chains(num_chains=8, num_burnin=4000, num_draws=6000),
+        training=Training(num_runs=48),
         selection=Selection(num_particles=2048, num_repeats=8, num_moves=10),
     )
 

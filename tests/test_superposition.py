@@ -157,11 +157,11 @@ def test_gaussian_llc_of_known_curvatures():
 
 
 def test_plateaus_and_saddles():
-    loss = np.array([0.2, 0.15, 0.104, 0.104, 0.1041, 0.104, 0.08, 0.062, 0.062, 0.0621])
-    lowest = np.array([-0.3, -0.2, -0.08, -0.08, -0.07, -0.08, -0.1, 0.001, -0.002, 0.0])
+    loss = np.array([0.2, 0.15, 0.104, 0.104, 0.1041, 0.104, 0.104, 0.08, 0.062, 0.062, 0.0621, 0.062, 0.062])
+    lowest = np.array([-0.3, -0.2, -0.08, -0.08, -0.07, -0.08, -0.08, -0.1, 0.001, -0.002, 0.0, 0.0, 0.0])
     first, second = plateaus(loss, lowest)
-    assert (first.first, first.last, first.is_saddle) == (2, 5, True)
-    assert (second.first, second.last, second.is_saddle) == (7, 9, False)
+    assert (first.first, first.last, first.is_saddle) == (2, 6, True)
+    assert (second.first, second.last, second.is_saddle) == (8, 12, False)
 
 
 def test_shares_and_crossing():

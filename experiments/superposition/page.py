@@ -11,8 +11,9 @@ from experiments.superposition.selection import crossing
 from experiments.superposition.training import SADDLE, plateaus
 from slt_lab.page import Page, Section, Table
 
-__all__ = ["page"]
+__all__ = ["page", "stayed"]
 
+LARGEST_RHAT, FEWEST_DRAWS = 1.05, 100
 FAMILIES = ((0, 1, 2), (3, 4), (5,), (6,))  # of the states: 4-gons, 5-gons, the 6-gon, other minima
 
 
@@ -65,6 +66,9 @@ def _about_reversal(results: xarray.Dataset) -> list[str]:
         for ratio in results.ratio.values:
             at = results.sel(nbeta=nbeta, ratio=ratio)
             four, five = (float(at.llc.sel(phase=name)) for name in ("4-gon", "5-gon"))
+            if not all(stayed(at.sel(phase=name)) for name in ("4-gon", "5-gon")):
+                sentences.append(f"γ/nβ = {ratio:g}, nβ = {nbeta:g}: chains left a phase, nothing is compared.")
+                continue
             gap = np.hypot(*(float(at.llc_std_error.sel(phase=name)) for name in ("4-gon", "5-gon")))
             verdict = (
                 "rises" if five - four > 2 * gap else "falls" if four - five > 2 * gap else "does not change clearly"
@@ -76,9 +80,19 @@ def _about_reversal(results: xarray.Dataset) -> list[str]:
         "An LLC is measured with a localisation γ. Where γ/nβ is not small beside the curvatures of the loss, the LLC counts only "
         "the stiff directions, and the order of two phases may be the reverse of that of their λ: 7.5 for the 4-gon, 7 for the 5-gon.",
         " ".join(sentences),
-        "With weak localisation and moderate nβ a chain leaves its phase through flat directions. Such an LLC is not of this "
-        "phase; a drift, an R-hat above 1.05 or a value below zero gives it away.",
+        "With weak localisation and moderate nβ a chain leaves its phase through flat directions, and finds a lower loss. Its value "
+        "is no LLC of this phase: below zero, an R-hat above 1.05 or fewer than 100 effective draws give it away, and the table "
+        "says “left”.",
     ]  # fmt: skip
+
+
+def stayed(at: xarray.Dataset) -> bool:
+    """Whether the chains of one estimate are of its phase, and long enough."""
+    return bool(at.llc_rhat <= LARGEST_RHAT and at.llc_ess >= FEWEST_DRAWS and at.llc > 0)
+
+
+def _llc_cell(at: xarray.Dataset) -> str:
+    return f"{float(at.llc):.2f} ± {float(at.llc_std_error):.2f}" if stayed(at) else f"left ({float(at.llc):.1f})"
 
 
 def _llc_table(results: xarray.Dataset) -> Table:
@@ -88,7 +102,7 @@ def _llc_table(results: xarray.Dataset) -> Table:
     for name in results.phase.values:
         at = results.sel(phase=name)
         cells = [at.sel(nbeta=nbeta, ratio=ratio) for nbeta, ratio in settings]
-        shown = [f"{float(c.llc):.2f} ± {float(c.llc_std_error):.2f} (R-hat {float(c.llc_rhat):.2f})" for c in cells]
+        shown = [_llc_cell(cell) for cell in cells]
         rows.append([str(name), *shown, f"{float(at.learning_coefficient):g}"])
     return Table(head, rows)
 

@@ -17,7 +17,7 @@ __all__ = ["SADDLE", "Plateau", "plateaus", "train"]
 
 SADDLE = -0.03
 """A most negative Hessian eigenvalue at or below this is a saddle's. At minima SGD's own noise and the kinks give -0.01."""
-LEVEL, SHORTEST = 0.0015, 3
+LEVEL, SHORTEST = 0.0015, 5
 """A plateau: at least this many records in a row whose losses stay within LEVEL of each other."""
 
 

@@ -21,8 +21,8 @@ from scipy.optimize import minimize
 
 __all__ = ["Polygon", "feature_losses", "polygon", "polygons", "squared_error", "squared_error_gradient"]
 
-DEAD_BIAS = -0.3
-"""Bias of a dead feature; every negative number gives the same loss."""
+DEAD_BIAS = -1.0
+"""Bias of a silent feature. Every negative number gives the same loss; near 0 a posterior would soon find the fall beyond it."""
 FEATURES = (4, 5, 6)
 """Numbers of features for which every polygon has been checked to be a minimum: tests/test_superposition.py."""
 
