@@ -1,5 +1,6 @@
 """What `superposition` computes: phases and their LLCs, runs of SGD, posterior shares, predictions. Each part is kept once done."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import xarray
 from configs.superposition import Superposition
 from experiments.superposition.phases import converged, gaussian_llc, measured_llcs
 from experiments.superposition.predictions import PREDICTIONS, crossings
-from experiments.superposition.selection import Path, basins, shares, temper
+from experiments.superposition.selection import basins, shares, temper
 from experiments.superposition.training import train
 from slt_jax.progress import progress_bar
 from slt_jax.theory.superposition import Polygon, polygons
@@ -42,7 +43,7 @@ def run(config: Superposition, folder: RunFolder) -> tuple[xarray.Dataset, list[
     parts, diverged, total = [], [], len(phases) + 3
     with progress_bar("superposition", total) as update:
         for index, phase in enumerate(phases):
-            row = folder.piece(f"phases/{_slug(phase)}", lambda i=index, one=phase: _phase(key, i, one, config))
+            row = folder.piece(f"phases/{_slug(phase)}", partial(_phase, key, index, phase, config))
             parts.append(row)
             update(index + 1, phase.name)
             diverged += [f"{phase.name}: {int(row['llc_num_diverged'].sum())} chains"] * bool(
@@ -75,9 +76,8 @@ def _train(config: Superposition) -> dict[str, Any]:
 def _select(config: Superposition, phases: list[Polygon]) -> dict[str, Any]:
     keys = jax.random.split(stream("superposition/selection", config.seed), config.selection.num_repeats)
     paths = jax.lax.map(lambda one: temper(one, config.selection, config.features), keys)
-    paths = Path(*map(np.asarray, paths))
     return {
-        "share": shares(basins(paths, config.features), paths.weights, phases), "acceptance": paths.acceptance,
+        "share": shares(basins(paths, config.features), np.asarray(paths.weights), phases), "acceptance": paths.acceptance,
         "free_energy": paths.free_energy,
     }  # fmt: skip
 

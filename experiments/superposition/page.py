@@ -1,5 +1,6 @@
 """The showing half of `superposition`: tables and sentences, from storage alone."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def _about_reversal(results: xarray.Dataset) -> list[str]:
             if not all(stayed(at.sel(phase=name)) for name in ("4-gon", "5-gon")):
                 sentences.append(f"γ/nβ = {ratio:g}, nβ = {nbeta:g}: chains left a phase, nothing is compared.")
                 continue
-            gap = np.hypot(*(float(at.llc_std_error.sel(phase=name)) for name in ("4-gon", "5-gon")))
+            gap = math.hypot(*(float(at.llc_std_error.sel(phase=name)) for name in ("4-gon", "5-gon")))
             verdict = (
                 "rises" if five - four > 2 * gap else "falls" if four - five > 2 * gap else "does not change clearly"
             )

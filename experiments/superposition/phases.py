@@ -48,11 +48,12 @@ def measured_llcs(key: PRNGKey, phase: Polygon, settings: Chains) -> dict[str, n
     per_chain = partial(np.repeat, repeats=settings.num_chains)
     kernel = underdamped(None)
     steps = [kernel.step_for(n * (STIFFEST + r)) for n, r in zip(nbeta.ravel(), ratio.ravel(), strict=True)]
-    columns = (
+    step_size, at_nbeta, localization = (
         jnp.asarray(per_chain(values), jnp.float32) for values in (steps, nbeta.ravel(), (nbeta * ratio).ravel())
     )
+    chains = ChainSettings(step_size, at_nbeta, localization)
     samples = sample_chains(
-        key, posterior, kernel, ChainSettings(*columns), num_draws=settings.num_draws, num_burnin=settings.num_burnin,
+        key, posterior, kernel, chains, num_draws=settings.num_draws, num_burnin=settings.num_burnin,
         thinning=settings.thinning, baseline="full", inspection=False, layout="vmap",
     )  # fmt: skip
     count = settings.num_chains

@@ -100,7 +100,7 @@ def _sixth_feature(five: Polygon) -> tuple[np.ndarray, np.ndarray]:
     products = columns @ five.weights[:, :5]
     square = np.sum(columns**2, axis=1, keepdims=True)
     reached = np.concatenate([products + bias, products + five.biases[:5], square + bias, bias], axis=1)
-    return np.asarray(heights, np.float64), (reached < 0).all(axis=1)
+    return np.asarray(heights, np.float64), np.all(reached < 0, axis=1)
 
 
 def _last_root(difference: Callable[[float], float]) -> float:

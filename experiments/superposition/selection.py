@@ -66,8 +66,9 @@ def temper(key: PRNGKey, settings: Selection, features: int) -> Path:
         return (state, free_energy), jnp.mean(info.update_info.acceptance_rate)
 
     def to_reported(carry: tuple, stages: tuple) -> tuple:
-        carry, acceptance = jax.lax.scan(stage, carry, stages)
-        return carry, Path(carry[0].particles, carry[0].weights, acceptance.mean(), carry[1])
+        acceptance: Array
+        (state, free_energy), acceptance = jax.lax.scan(stage, carry, stages)
+        return (state, free_energy), Path(state.particles, state.weights, jnp.mean(acceptance), free_energy)
 
     schedule = jnp.asarray(temperatures(settings))
     start = tempered.init(jax.random.normal(prior_key, (size, 3 * features)))

@@ -27,14 +27,15 @@ def population_loss(params: Params) -> Array:
 def _errors(params: Params) -> Array:
     """The mean squared error of every output for every feature, `(output, input)`."""
     first, second = params["weights"]
-    slopes = first[:, None] * first + second[:, None] * second  # w_j·w_i, in no precision but that of the parameters
+    # w_j·w_i, without a matrix product, whose precision depends on the device
+    slopes = first[:, None] * first[None, :] + second[:, None] * second[None, :]
     biases = jnp.broadcast_to(params["biases"][:, None], slopes.shape)
     return _integral(slopes, biases, jnp.eye(slopes.shape[0], dtype=slopes.dtype))
 
 
 @jax.custom_jvp
 def _integral(slopes: Array, biases: Array, own: Array) -> Array:
-    """`squared_error` with its gradient in closed form, which compiles and runs several times as fast as the derived one."""
+    """`squared_error` with its gradient in closed form."""
     return squared_error(slopes, biases, own)
 
 
@@ -48,7 +49,7 @@ def example_losses(params: Params, batch: Batch) -> Array:
     """Squared errors of drawn examples, `(batch,)`, as `sample_examples` makes them."""
     weights, biases = params["weights"], params["biases"]
     slopes = (weights.T @ weights)[batch["feature"]]  # w_j·w_i; symmetric, so (example, output)
-    outputs = jax.nn.relu(batch["scale"][:, None] * slopes + biases)
+    outputs = jax.nn.relu(batch["scale"][:, None] * slopes + biases[None, :])
     truth = batch["scale"][:, None] * jax.nn.one_hot(batch["feature"], weights.shape[1])
     return jnp.sum((truth - outputs) ** 2, axis=1)
 
