@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["CONFIGS", "Chains", "Selection", "Superposition", "Training", "cpu", "demo", "tiny"]
+__all__ = ["CONFIGS", "Chains", "Check", "Selection", "Superposition", "Training", "cpu", "demo", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,27 @@ class Selection:
     stages: int = 5
     """Temperatures from one reported n to the next."""
     num_particles: int = 512
-    num_repeats: int = 4
+    num_repeats: int = 8
     """Independent populations, from whose spread the error bars come."""
     num_moves: int = 5
     """Hamiltonian moves of each particle at each temperature."""
-    num_leapfrog: int = 6
+    num_leapfrog: int = 12
+
+
+@dataclass(frozen=True)
+class Check:
+    """The free energies again, by other roads: `experiments/superposition/check.py`."""
+
+    examples: tuple[int, ...] = (150, 250, 400)
+    """n at which the 5-gons and the 6-gon are integrated each by itself; among `selection.examples`."""
+    stages: int = 10
+    """From the Gaussian at the polygon to the posterior."""
+    num_particles: int = 512
+    num_repeats: int = 4
+    num_moves: int = 5
+    num_leapfrog: int = 12
+    num_prior_draws: int = 1_048_576
+    """Draws of the prior, whose plain mean of exp(-nL) is compared at every n at which it is worth 100 draws."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,7 @@ class Superposition:
     chains: Chains = field(default_factory=Chains)
     training: Training = field(default_factory=Training)
     selection: Selection = field(default_factory=Selection)
+    check: Check = field(default_factory=Check)
     seed: int = 0
 
 
@@ -78,7 +95,8 @@ def cpu() -> Superposition:
     return Superposition(
         chains=Chains(num_chains=8, num_burnin=4000, num_draws=6000),
         training=Training(num_runs=48),
-        selection=Selection(num_particles=2048, num_repeats=8, num_moves=10),
+        selection=Selection(num_particles=2048),
+        check=Check(num_particles=2048, num_repeats=8),
     )
 
 
@@ -92,6 +110,9 @@ def tiny() -> Superposition:
         chains=Chains(num_chains=2, num_burnin=50, num_draws=20, thinning=2),
         training=Training(num_runs=2, num_steps=40, batch_size=8, num_records=8),
         selection=Selection(examples=(10, 20), stages=2, num_particles=16, num_repeats=2, num_moves=1, num_leapfrog=2),
+        check=Check(
+            examples=(20,), stages=2, num_particles=16, num_repeats=2, num_moves=1, num_leapfrog=2, num_prior_draws=4096
+        ),
     )
 
 

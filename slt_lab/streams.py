@@ -51,6 +51,7 @@ STREAMS = {
     "superposition/chains": Stream(None, 0),
     "superposition/training": Stream(None, 1),
     "superposition/selection": Stream(None, 2),
+    "superposition/check": Stream(None, 3),
 }
 """Family and use -> stream. A new use takes a number that its family does not have."""
 

@@ -10,7 +10,7 @@ from slt_jax.models.superposition import population_loss, to_params
 from slt_jax.theory.superposition import Polygon
 from slt_jax.typing import Array, Params
 
-__all__ = ["curvatures", "descend", "loss_of", "to_point", "unravel"]
+__all__ = ["curvatures", "descend", "hessian_of", "loss_of", "to_point", "unravel"]
 
 DESCENT, MOMENTUM, DESCENT_STEPS = 0.1, 0.8, 600
 
@@ -34,7 +34,13 @@ def loss_of(features: int, point: Array) -> Array:
 @partial(jax.jit, static_argnums=1)
 def curvatures(point: Array, features: int) -> Array:
     """Eigenvalues of the Hessian of L, ascending; at a kink, that of one of its sides."""
-    return jnp.linalg.eigvalsh(jax.hessian(partial(loss_of, features))(point))
+    return jnp.linalg.eigvalsh(hessian_of(point, features))
+
+
+@partial(jax.jit, static_argnums=1)
+def hessian_of(point: Array, features: int) -> Array:
+    """The Hessian of L, `(parameter, parameter)`; at a kink, that of one of its sides."""
+    return jax.hessian(partial(loss_of, features))(point)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from configs.superposition import Training
-from experiments.superposition.landscape import curvatures, loss_of, unravel
+from experiments.superposition.landscape import curvatures, descend, loss_of, unravel
 from slt_jax.models.superposition import example_losses, initial_params, sample_examples
 from slt_jax.typing import Array, PRNGKey
 
@@ -42,16 +42,19 @@ class Plateau(NamedTuple):
 
 
 def train(key: PRNGKey, settings: Training, features: int) -> dict[str, np.ndarray]:
-    """Runs at evenly spaced records: exact loss and lowest curvature `(run, record)`, points `(run, record, parameter)`."""
+    """Runs at evenly spaced records: exact loss, lowest curvature and the loss that descent from there ends at, `(run, record)`;
+    points `(run, record, parameter)`."""
     keys = jax.random.split(key, settings.num_runs)
     points = _runs(keys, settings, features)
     flat = points.reshape(-1, points.shape[-1])
     losses = jax.lax.map(partial(loss_of, features), flat)
     lowest = jax.lax.map(lambda point: curvatures(point, features)[0], flat)
+    ends = jax.lax.map(partial(loss_of, features), descend(flat, features))
     shape = points.shape[:2]
     return {
         "points": np.asarray(points), "loss": np.asarray(losses).reshape(shape),
         "lowest_curvature": np.asarray(lowest).reshape(shape), "step": record_steps(settings),
+        "end": np.asarray(ends).reshape(shape),
     }  # fmt: skip
 
 
