@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["CONFIGS", "Chains", "Check", "Selection", "Superposition", "Training", "cpu", "demo", "tiny"]
+__all__ = ["CONFIGS", "Chains", "Check", "Selection", "Superposition", "Training", "demo", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,6 @@ def demo() -> Superposition:
     return Superposition()
 
 
-def cpu() -> Superposition:
-    """Better statistics: longer chains, more runs of SGD, larger populations.
-
-    Command: python -m experiments superposition --config cpu
-    Cost:    six CPU minutes.
-    Expect:  as the demo, with error bars of about half the size.
-    """
-    return Superposition(
-        chains=Chains(num_burnin=4000, num_draws=6000),
-        training=Training(num_runs=48),
-        selection=Selection(num_particles=1024),
-        check=Check(num_particles=1024, num_repeats=8),
-    )
-
-
 def tiny() -> Superposition:
     """For the tests of the experiment itself: no accuracy.
 
@@ -117,4 +102,4 @@ def tiny() -> Superposition:
     )
 
 
-CONFIGS: dict[str, Callable[[], Superposition]] = {"demo": demo, "cpu": cpu, "tiny": tiny}
+CONFIGS: dict[str, Callable[[], Superposition]] = {"demo": demo, "tiny": tiny}

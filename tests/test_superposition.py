@@ -5,15 +5,19 @@ from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from configs.superposition import CONFIGS, Selection, tiny
 from experiments.superposition import EXPERIMENT
+from experiments.superposition.check import _is_copy, _slice, labellings
 from experiments.superposition.landscape import descend, loss_of, to_point, unravel
+from experiments.superposition.page import stayed
 from experiments.superposition.phases import gaussian_llc
-from experiments.superposition.selection import crossing, shares, temperatures
+from experiments.superposition.predictions import crossings
+from experiments.superposition.selection import carry, crossing, pooled, shares, temperatures
 from experiments.superposition.training import plateaus
 from slt_jax.models.superposition import (
     example_losses,
@@ -175,6 +179,62 @@ def test_shares_and_crossing():
     np.testing.assert_allclose(schedule, [[np.sqrt(2.5), 10], [20, 40]], rtol=1e-6)
 
 
+def test_a_population_finds_the_free_energy_of_a_gaussian():
+    """∫ exp(-κ|x|²/2) N(x; 0, I) dx = (1 + κ)^(-d/2), exactly: the mover, the weights and their product."""
+    size, stiffness = 4, 30.0
+    settings = Selection(num_moves=2, num_leapfrog=6)  # 6 steps of 1: a period, nearly
+    schedule = np.linspace(0, 1, 21, dtype=np.float32)[1:].reshape(2, 10) ** 2
+
+    def population(key):
+        return carry(
+            key, jax.random.normal(key, (512, size)), lambda x: -0.5 * jnp.sum(x**2), lambda x: -0.5 * stiffness * jnp.sum(x**2),
+            schedule, lambda share: 1.0 / jnp.sqrt(1 + stiffness * share), settings,
+        )  # fmt: skip
+
+    paths = jax.jit(jax.vmap(population))(jax.random.split(jax.random.key(0), 8))
+    found = np.asarray(paths.free_energy)
+    exact = size / 2 * np.log1p(stiffness * schedule[:, -1])
+    error = found.std(axis=0, ddof=1) / np.sqrt(8)
+    assert np.all(np.abs(found.mean(axis=0) - exact) < 3 * error), (found.mean(axis=0), exact, error)
+    assert np.all(error < 0.05)
+    assert np.all(paths.acceptance > 0.6)
+
+
+@pytest.mark.parametrize("phase", [polygon(6, 5), polygon(6, 6)], ids=lambda phase: phase.name)
+def test_slice_meets_every_circle_once(phase):
+    """The slice integrates the prior, which is on all circles, to 1: <Tv, t> is then a standard normal, of mean part 1/√(2π)."""
+    generator, basis, tangent = _slice(phase)
+    np.testing.assert_allclose(np.linalg.norm(basis.T @ generator.T @ tangent), 1, rtol=1e-12)
+    np.testing.assert_allclose(basis.T @ tangent, 0, atol=1e-12)
+    point = np.random.default_rng(0).normal(size=18)
+    turned = point + np.sin(0.3) * generator @ point + (1 - np.cos(0.3)) * generator @ generator @ point
+    assert float(loss_of(6, jnp.asarray(turned))) == pytest.approx(float(loss_of(6, jnp.asarray(point))), rel=1e-5)
+    copies = np.stack([to_point(phase), np.asarray(to_point(phase))])
+    columns = copies.reshape(2, 3, 6)[1]
+    columns[:, [1, 2]] = columns[:, [2, 1]]  # another labelling
+    assert list(_is_copy(copies, phase, [phase.loss])) == [True, False]
+
+
+def test_laplace_needs_the_curvature_of_the_prior():
+    found, without = (list(crossings(one).values()) for one in (1.0, 0.0))
+    np.testing.assert_allclose(found, [445.1, 601.0, 139.4, 261.3], atol=0.1)
+    np.testing.assert_allclose(without, [445.1, 601.0, 112.3, 253.1], atol=0.1)
+    assert [labellings(polygon(6, k)) for k in (4, 5, 6)] == [90, 144, 120]
+
+
+def test_populations_are_pooled_by_their_evidence():
+    share = np.array([[[0.8, 0.2], [0.2, 0.8]], [[0.6, 0.4], [0.1, 0.9]]])
+    energy = np.array(
+        [[1.0, 2.0], [1.0, 2.0 + np.log(3)]]
+    )  # at the second n the first population weighs three times the other
+    found = pooled(np.array([100, 400]), share, energy, ((0,), (1,)), (0, 1))
+    np.testing.assert_allclose(found.share, [[0.7, 0.3], [0.175, 0.825]])
+    np.testing.assert_allclose(found.free_energy[0], 1 - np.log([0.7, 0.3]))
+    np.testing.assert_allclose(found.lead, np.log([0.3 / 0.7, 0.825 / 0.175]))
+    np.testing.assert_allclose(found.share_error[0], 0.1)  # two populations: half their distance
+    assert 100 < found.crossing < 400
+
+
 @pytest.fixture(scope="module")
 def tiny_run(tmp_path_factory):
     folder = RunFolder.open("superposition", "tiny", tiny(), tmp_path_factory.mktemp("runs") / "tiny")
@@ -201,6 +261,22 @@ def test_a_second_start_computes_nothing(tiny_run):
     assert {path: path.stat().st_mtime_ns for path in (tiny_run.path / "pieces").rglob("*.npz")} == before
 
 
+def test_a_page_warns_of_moves_that_are_refused_and_of_weights_that_are_worth_little(tiny_run):
+    results = tiny_run.read_results()
+    fine = results.assign(weight_ess=results.weight_ess * 0 + 0.9, acceptance=results.acceptance * 0 + 0.9, alone_acceptance=results.alone_acceptance * 0 + 0.9)  # fmt: skip
+    assert EXPERIMENT.page(fine, tiny()).warnings == []
+    assert "Only 20% of the Hamiltonian moves" in EXPERIMENT.page(fine.assign(acceptance=results.acceptance * 0 + 0.2), tiny()).warnings[0]  # fmt: skip
+    assert "worth 10%" in EXPERIMENT.page(fine.assign(weight_ess=results.weight_ess * 0 + 0.1), tiny()).warnings[0]
+    plt.close("all")
+
+
+def test_an_estimate_with_a_draw_of_lower_loss_has_left(tiny_run):
+    at = tiny_run.read_results().isel(phase=0, nbeta=0, ratio=0).assign(llc_rhat=1.0, llc_ess=1000.0)
+    assert stayed(at.assign(llc_lowest=0.5))
+    assert not stayed(at.assign(llc_lowest=-0.5))
+    assert not stayed(at.assign(llc_lowest=0.5, llc_rhat=1.2))
+
+
 def test_configurations_that_contradict_themselves_are_refused():
     from dataclasses import replace
 
@@ -210,6 +286,12 @@ def test_configurations_that_contradict_themselves_are_refused():
         (replace(config, selection=replace(config.selection, examples=(100, 50))), "ascending"),
         (replace(config, selection=replace(config.selection, num_repeats=1)), "error bars"),
         (replace(config, training=replace(config.training, num_records=7)), "does not divide"),
+        (replace(config, check=replace(config.check, num_repeats=1)), "error bars"),
+        (replace(config, check=replace(config.check, examples=(77,))), "not among"),
+        (replace(config, chains=replace(config.chains, num_draws=0)), "must be positive"),
+        (replace(config, chains=replace(config.chains, nbetas=(1e8,))), "float32"),
+        (replace(config, chains=replace(config.chains, ratios=(-0.1,))), "must be positive"),
+        (replace(config, chains=replace(config.chains, num_chains=1)), "R-hat"),
     ):
         with pytest.raises(UserError, match=sentence):
             EXPERIMENT.check(wrong)

@@ -112,7 +112,7 @@ def _populations(keys: PRNGKey, n: Array, settings: Check, gaussian: _Gaussian) 
     def population(key: PRNGKey) -> Path:
         start_key, path_key = jax.random.split(key)
         normal = jax.random.normal(start_key, (size, settings.num_particles))
-        start = mean + jax.scipy.linalg.solve_triangular(root.T, normal, lower=False).T
+        start = mean[None] + jax.scipy.linalg.solve_triangular(root.T, normal, lower=False).T
         return carry(
             path_key, start, log_start, lambda v: log_target(v) - log_start(v), schedule, lambda _: hamiltonian_step(n),
             settings,

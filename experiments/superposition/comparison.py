@@ -55,12 +55,24 @@ def alone(results: xarray.Dataset, families: Pooled) -> Comparison:
     for j, n in enumerate(results.checked_n.values):
         i = int(np.flatnonzero(results.n.values == n)[0])
         found, spread = families.free_energy[i, 1:3], families.free_energy_error[i, 1:3]
+        gap, gap_error = value[j, 0] - value[j, 1], float(np.hypot(*error[j]))
         # a family without a particle has an infinite free energy and nothing to compare
         rows += [
             Row(str(name), int(n), found[k], spread[k], value[j, k], error[j, k])
             for k, name in enumerate(results.family.values)
             if np.isfinite([found[k], spread[k], value[j, k], error[j, k]]).all()
         ]
+        if np.isfinite([families.lead[i], families.lead_error[i], gap, gap_error]).all():
+            rows.append(
+                Row(
+                    " minus ".join(results.family.values),
+                    int(n),
+                    families.lead[i],
+                    families.lead_error[i],
+                    gap,
+                    gap_error,
+                )
+            )
     return Comparison(rows)
 
 

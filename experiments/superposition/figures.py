@@ -86,7 +86,7 @@ def reversal(results: xarray.Dataset, stayed: Callable[[xarray.Dataset], bool]) 
     axes[0, -1].legend(fontsize=8, loc="lower right")
     caption = (
         "The LLC of three polygons against the strength of the localisation, bars of two standard errors, and λ (dotted). A point is "
-        "missing where chains left the phase. On the left of each panel the 4-gon is below the 5-gon, on the right above."
+        "missing where chains left the phase. Where the lines of 4-gon and 5-gon cross, the staircase turns over."
     )
     return Picture("reversal", figure, caption)
 
@@ -122,7 +122,7 @@ def fractions(results: xarray.Dataset, families: Pooled) -> Picture:
     """Shares `(n, family)` of the 4-, 5- and 6-gons and of other minima against n, and the predicted crossings."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 5.4), layout="constrained")
     for index, (label, ink) in enumerate(zip(("4-gons", "5-gons", "6-gon", "other minima"), INKS, strict=True)):
         ax.errorbar(
             results.n, families.share[:, index], yerr=2 * families.share_error[:, index], marker="o", capsize=2, color=ink,
@@ -138,7 +138,7 @@ def fractions(results: xarray.Dataset, families: Pooled) -> Picture:
     ax.set_ylim(-0.02, 1.05)
     ax.set_xlabel("n (examples)")
     ax.set_ylabel("share of the posterior")
-    figure.legend(*ax.get_legend_handles_labels(), fontsize=8, loc="outside right upper")
+    figure.legend(*ax.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     caption = (
         "Posterior shares of the phases, bars of two standard errors. Dotted and numbered: four predictions of the n at which the "
         "6-gon overtakes the 5-gons."

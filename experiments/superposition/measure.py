@@ -1,5 +1,6 @@
 """What `superposition` computes: phases and their LLCs, runs of SGD, posterior shares, predictions. Each part is kept once done."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -23,13 +24,28 @@ from slt_lab.streams import stream
 
 __all__ = ["check", "run"]
 
+LARGEST_NBETA = 1e6
+
 
 def check(config: Superposition) -> None:
     """Refuse what has no phases, no polygons that are known, or no temperatures in order."""
     if config.features != 6:
         raise UserError(f"features = {config.features}; the phases and predictions shown here are those of 6")
+    for part in ("chains", "training", "selection", "check"):
+        for name, value in vars(getattr(config, part)).items():
+            if not all(0 < one < math.inf for one in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"{part}.{name} = {value}; it must be positive")
+    for name, values in (("nbetas", config.chains.nbetas), ("ratios", config.chains.ratios)):
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"chains.{name} = {values}; give at least one number, and none twice")
+    if max(config.chains.nbetas) > LARGEST_NBETA:
+        raise UserError(
+            f"chains.nbetas has {max(config.chains.nbetas):g}; above {LARGEST_NBETA:g} float32 loses the differences of losses"
+        )
+    if config.chains.num_chains < 2:
+        raise UserError("chains.num_chains = 1 leaves no R-hat, and chains that left unseen; give at least 2")
     examples = config.selection.examples
-    if len(examples) < 2 or list(examples) != sorted(examples):
+    if len(examples) < 2 or list(examples) != sorted(set(examples)):
         raise UserError(f"selection.examples = {examples}; give at least two numbers, ascending")
     if config.training.num_steps % config.training.num_records:
         raise UserError(

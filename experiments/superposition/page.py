@@ -274,7 +274,7 @@ def _prediction_table(results: xarray.Dataset, families: Pooled) -> Table:
         [str(name), f"{float(n):.0f}", _signed(float(n) - families.crossing, 0)]
         for name, n in zip(results.prediction.values, results.crossing.values, strict=True)
     ]
-    return Table(["prediction", "6-gon overtakes at n =", "less what was measured for 5-gon with 5+"], rows)
+    return Table(["prediction", "6-gon overtakes at n =", "minus the measured n (5-gon with 5+)"], rows)
 
 
 def _about_checks(compared: list[Comparison], config: Superposition) -> list[str]:
@@ -284,8 +284,8 @@ def _about_checks(compared: list[Comparison], config: Superposition) -> list[str
         "A population that has missed something shows it nowhere. So its free energies, -log ∫ exp(-nL) dprior in nats, are found by "
         "two other roads (experiments/superposition/check.py). “Whole”: a plain mean over draws of the prior, where it is worth "
         f"at least 100 of its {config.check.num_prior_draws:,} draws. “5-gons”, “6-gon”: the phase by itself, from the Gaussian at its "
-        "polygon, one labelling times the number of them; this shares only the loss and the mover with the populations. Their "
-        "difference is the logarithm of the ratio of two shares.",
+        "polygon, one labelling times the number of them; this shares only the loss and the mover with the populations. The "
+        "difference of the two is the logarithm of the ratio of their shares; errors that both have in common cancel in it.",
         f"Distances are in joint standard errors, which come from a few populations.{size}",
     ]
 

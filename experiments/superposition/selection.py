@@ -37,7 +37,10 @@ __all__ = [
 ]
 
 STIFFEST = 5.0  # above the curvatures of the loss near its polygons; sets the Hamiltonian step together with n
-STEP = 1.2  # of that scale: nine in ten moves are accepted from n = 30 on
+STEP = 1.2  # of that scale, at most: nine in ten moves are accepted from n = 30 on
+SHORTEST = (
+    0.5  # of that step: each particle has its own, or directions whose period a move happens to be would stand still
+)
 SAME = 1e-3  # losses this near to that of a polygon are its own; no two polygons are nearer than 7e-3
 
 
@@ -90,11 +93,13 @@ def carry(
     def stage(passed: tuple, each: tuple) -> tuple:
         state, free_energy = passed
         index, share = each
+        move_key, length_key = jax.random.split(jax.random.fold_in(key, index))
+        lengths = jax.random.uniform(length_key, particles.shape[:1], minval=SHORTEST)
         moves = {
-            "step_size": step_at(state.tempering_param)[None], "num_integration_steps": jnp.array([settings.num_leapfrog]),
+            "step_size": step_at(state.tempering_param) * lengths, "num_integration_steps": jnp.array([settings.num_leapfrog]),
             "inverse_mass_matrix": jnp.ones((1, particles.shape[1])),
         }  # fmt: skip
-        state, info = kernel(jax.random.fold_in(key, index), state, settings.num_moves, share, moves)
+        state, info = kernel(move_key, state, settings.num_moves, share, moves)
         free_energy -= info.log_likelihood_increment
         return (state, free_energy), jnp.mean(info.update_info.acceptance_rate)
 
@@ -135,6 +140,7 @@ class Pooled(NamedTuple):
     Attributes:
         share, share_error: of families of phases, `(n, family)`.
         free_energy, free_energy_error: of the families, `(n, family)`; infinite where a family has no particle.
+        lead, lead_error: the free energy of the first rival minus that of the second, `(n,)`: the log of the ratio of their shares.
         crossing, crossing_error: n at which one family overtakes another.
     """
 
@@ -142,6 +148,8 @@ class Pooled(NamedTuple):
     share_error: np.ndarray
     free_energy: np.ndarray
     free_energy_error: np.ndarray
+    lead: np.ndarray
+    lead_error: np.ndarray
     crossing: float
     crossing_error: float
 
@@ -154,11 +162,12 @@ def pooled(
     lowest = free_energy.min(axis=0)
     masses = np.exp(lowest - free_energy)[..., None] * np.maximum(joined, 0)  # (repeat, n, family)
 
-    def of(masses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def of(masses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         mass = masses.mean(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             energy, share_of = lowest[:, None] - np.log(mass), mass / mass.sum(axis=-1, keepdims=True)
-        return share_of, energy, np.array(crossing(examples, *mass.T[list(rivals)]))
+            lead = energy[:, rivals[0]] - energy[:, rivals[1]]
+        return share_of, energy, lead, np.array(crossing(examples, *mass.T[list(rivals)]))
 
     count = len(masses)
     left = [of(np.delete(masses, i, axis=0)) for i in range(count)]
@@ -166,8 +175,8 @@ def pooled(
     for values in zip(*left, strict=True):
         with np.errstate(invalid="ignore"):
             errors.append(np.sqrt((count - 1) / count * np.sum((values - np.mean(values, axis=0)) ** 2, axis=0)))
-    shares_of, energies, where = of(masses)
-    return Pooled(shares_of, errors[0], energies, errors[1], float(where), float(errors[2]))
+    shares_of, energies, lead, where = of(masses)
+    return Pooled(shares_of, errors[0], energies, errors[1], lead, errors[2], float(where), float(errors[3]))
 
 
 def crossing(examples: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
