@@ -80,8 +80,9 @@ def demo() -> Superposition:
     """Everything, once.
 
     Command: python -m experiments superposition --config demo
-    Cost:    two cores.
-    Expect:  from the 4-gon to the 5-gon the LLC rises at γ/nβ = 0.1, to 4.96, and falls at 0.001.
+    Cost:    two CPU minutes.
+    Expect:  from the 4-gon to the 5-gon the LLC rises at γ/nβ = 0.1, to 4.96, and falls at 0.001 and nβ = 100,000, to 6.96; the
+             6-gon overtakes the 5-gon near n = 240, and the 5-gon with 5+ near the predicted 261.
     """
     return Superposition()
 
