@@ -267,6 +267,7 @@ def test_a_page_warns_of_moves_that_are_refused_and_of_weights_that_are_worth_li
     assert EXPERIMENT.page(fine, tiny()).warnings == []
     assert "Only 20% of the Hamiltonian moves" in EXPERIMENT.page(fine.assign(acceptance=results.acceptance * 0 + 0.2), tiny()).warnings[0]  # fmt: skip
     assert "worth 10%" in EXPERIMENT.page(fine.assign(weight_ess=results.weight_ess * 0 + 0.1), tiny()).warnings[0]
+    assert "2 of 2 runs of SGD" in EXPERIMENT.page(fine.assign(training_loss=results.training_loss * np.nan), tiny()).warnings[0]  # fmt: skip
     plt.close("all")
 
 
@@ -287,6 +288,7 @@ def test_configurations_that_contradict_themselves_are_refused():
         (replace(config, selection=replace(config.selection, num_repeats=1)), "error bars"),
         (replace(config, training=replace(config.training, num_records=7)), "does not divide"),
         (replace(config, check=replace(config.check, num_repeats=1)), "error bars"),
+        (replace(config, selection=replace(config.selection, num_particles=1)), "at least 8"),
         (replace(config, check=replace(config.check, examples=(77,))), "not among"),
         (replace(config, chains=replace(config.chains, num_draws=0)), "must be positive"),
         (replace(config, chains=replace(config.chains, nbetas=(1e8,))), "float32"),

@@ -24,7 +24,7 @@ from slt_lab.streams import stream
 
 __all__ = ["check", "run"]
 
-LARGEST_NBETA = 1e6
+LARGEST_NBETA, FEWEST_PARTICLES = 1e6, 8
 
 
 def check(config: Superposition) -> None:
@@ -54,6 +54,9 @@ def check(config: Superposition) -> None:
     for name, found in (("selection", config.selection.num_repeats), ("check", config.check.num_repeats)):
         if found < 2:
             raise UserError(f"{name}.num_repeats = {found} leaves no error bars; give at least 2")
+    for name, found in (("selection", config.selection.num_particles), ("check", config.check.num_particles)):
+        if found < FEWEST_PARTICLES:
+            raise UserError(f"{name}.num_particles = {found}; a population has at least {FEWEST_PARTICLES}")
     strange = sorted(set(config.check.examples) - set(examples))
     if strange:
         raise UserError(f"check.examples has {strange}, which are not among selection.examples = {examples}")

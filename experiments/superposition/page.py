@@ -11,13 +11,15 @@ from configs.superposition import Superposition
 from experiments.superposition import figures
 from experiments.superposition.comparison import Comparison, alone, from_prior
 from experiments.superposition.selection import Pooled, pooled
-from experiments.superposition.training import SADDLE, plateaus
+from experiments.superposition.training import LEVEL, SADDLE, SHORTEST, plateaus
 from slt_lab.page import Page, Section, Table
 
 __all__ = ["page", "stayed"]
 
 LARGEST_RHAT, FEWEST_DRAWS, LOWEST = 1.05, 100, -0.1
 FEWEST_ACCEPTED, FEWEST_WORTH = 0.5, 0.3
+ZERO = 1 / 3
+"""The loss of the output 0, the mean of s²."""
 FAMILIES = ((0, 1, 2), (3, 4), (5,), (6,))
 """Of the states: 4-gons, 5-gons (5-gon and 5+), the 6-gon, other minima."""
 
@@ -59,6 +61,10 @@ def _warnings(results: xarray.Dataset) -> list[str]:
     found = []
     if count := int(results.llc_num_diverged.sum()):
         found.append(f"{count} chains diverged.")
+    if lost := int((~(results.training_loss.isel(step=-1) < ZERO)).sum()):
+        found.append(
+            f"{lost} of {results.sizes['run']} runs of SGD end worse than an output of 0, or not finite: their learning rate is too large."
+        )
     least = float(min(results.acceptance.min(), results.alone_acceptance.min()))
     if least < FEWEST_ACCEPTED:
         found.append(
@@ -198,7 +204,7 @@ def _about_plateaus(rests: list[dict[str, Any]]) -> list[str]:
     saddles = [rest for rest in rests if rest["saddle"]]
     lowest = f", down to {min(rest['lowest_curvature'] for rest in saddles):.3f}" if saddles else ""
     return [
-        f"SGD falls in steps and rests between. {len(saddles)} of {len(rests)} rests are saddles: the most negative eigenvalue of the "
+        f"SGD falls in steps and rests between: stretches of {SHORTEST} records or more whose losses stay within {LEVEL:g}. {len(saddles)} of {len(rests)} rests are saddles: the most negative eigenvalue of the "
         f"Hessian is {SADDLE:g} or below{lowest}. A saddle has no LLC: its volume is not that of a minimum, and chains "
         "leave it for a lower loss. No LLC is given for it. Descent with the exact gradient from the middle of a rest says the same: "
         "from a saddle it ends lower.",

@@ -13,7 +13,7 @@ from experiments.superposition.landscape import curvatures, descend, loss_of, un
 from slt_jax.models.superposition import example_losses, initial_params, sample_examples
 from slt_jax.typing import Array, PRNGKey
 
-__all__ = ["SADDLE", "Plateau", "plateaus", "train"]
+__all__ = ["LEVEL", "SADDLE", "SHORTEST", "Plateau", "plateaus", "train"]
 
 SADDLE = -0.03
 """A most negative Hessian eigenvalue at or below this is a saddle's. At minima SGD's own noise and the kinks give -0.01."""
