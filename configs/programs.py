@@ -74,6 +74,8 @@ class Programs:
     """λ is followed up to so many steps."""
     max_states: int = 5
     """Of padded machines; two are their own, the others idle."""
+    max_sampled_states: int = 4
+    """Of padded machines that are also tempered and sampled; each state more takes minutes."""
     cases: tuple[str, ...] = (
         "detect-A, one step", "detect-A, two steps", "bit, least λ", "bit, λ = 28/3", "bit, largest λ",
         "AND, three tuples", "AND, four tuples, t4", "AND, four tuples",
@@ -108,6 +110,7 @@ def demo() -> Programs:
     return Programs(
         atlas=Atlas(problems=("and", "xor"), semantics=("naive", "gps", "markov")),
         max_steps=5,
+        max_sampled_states=2,
         cases=("detect-A, one step", "bit, least λ"),
         nbetas=(300.0,),
         largest_nbeta=1e4,

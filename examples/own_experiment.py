@@ -1,7 +1,7 @@
 """An experiment of one's own in one file: a small network learns to tell two rings apart; how complex is it on the way?
 
     python -m slt_lab examples/own_experiment.py --config demo
-    python -m slt_lab examples/own_experiment.py --config demo --sampling.localization 10     trains nothing again
+    python -m slt_lab examples/own_experiment.py --config demo --sampling.localization 20     trains nothing again
 
 What is trained is a `Subject`, what is asked of it are measures (the LLC, and one of our own), what is shown is a page.
 """
@@ -29,12 +29,12 @@ class Rings:
     """Every setting has a flag: `--hidden 16`, `--sampling.num-chains 8`."""
 
     hidden: int = 8
-    num_steps: int = 2000
+    num_steps: int = 4000
     batch_size: int = 128
     learning_rate: float = 0.01
     seed: int = 0
     checkpoints: tuple[int, ...] = (100, 300, 600, 1000, 1500)
-    sampling: Sampling = field(default_factory=partial(Sampling, 1024, 148.0, 1.0, None, 128, 4, 200, 500))
+    sampling: Sampling = field(default_factory=partial(Sampling, 16384, 148.0, 10.0, None, 128, 4, 4000, 1000))
 
 
 def rings(key: jax.Array, count: int) -> dict[str, jax.Array]:
@@ -107,7 +107,9 @@ def page(results: xarray.Dataset, config: Rings) -> Page:
     numbers = np.stack([at.checkpoint, at.accuracy, at.llc, at.llc_std_error], axis=-1).tolist()
     rows = [[f"{step:.0f}", f"{share:.1%}", f"{llc:.2f} ± {error:.2f}"] for step, share, llc, error in numbers]
     picture = Picture("development", figure, "Loss on fresh points and local learning coefficient over training.")
-    note = "Where training is at no minimum yet, the chains find a lower loss, and the LLC is below zero."
+    note = (
+        "Where training is at no minimum yet, the chains find a lower loss; the end of this page says at which steps."
+    )
     section = Section("Over training", [note], table=Table(["step", "accuracy", "LLC"], rows), figures=[picture])
     lead = f"A network of {config.hidden} tanh units learns to tell two noisy rings apart."
     return Page("Two rings", lead, [section], summary={"llc": at.llc.values.tolist()})

@@ -218,7 +218,7 @@ def test_ctrl_c_is_one_sentence_and_130(tmp_path):
     wait_for(run, lambda: any(folder.glob("progress/*.json")))
     run.send_signal(signal.SIGINT)
     said = run.communicate()[1]
-    assert run.returncode == 130
+    assert run.returncode == 130, said
     assert "interrupted; the same command continues" in said
     assert "Traceback" not in said
 

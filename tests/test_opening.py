@@ -42,8 +42,8 @@ def test_a_checkpoint_is_measured_again_with_other_settings(folder, monkeypatch)
     before = sorted(path for path in folder.rglob("*"))
     run = open_run(str(folder))
     posterior = run.posterior("network", 40, localization=50.0)
-    assert (posterior.n, posterior.nbeta, posterior.localization) == (1024, 148.0, 50.0)
-    assert run.posterior("network", 40).localization == 1.0
+    assert (posterior.n, posterior.nbeta, posterior.localization) == (16384, 148.0, 50.0)
+    assert run.posterior("network", 40).localization == 10.0
     other = run.posterior("network", 40, num_examples=64, nbeta=10.0)
     assert (other.n, other.nbeta) == (64, 10.0)
     samples = slt_jax.sample(

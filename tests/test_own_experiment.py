@@ -64,7 +64,7 @@ def test_report_and_a_second_start_do_nothing_again(finished, no_training):
 
 def test_another_localization_beside_it_trains_nothing(finished, no_training):
     beside = finished.parent / "beside"
-    assert run(beside, "--sampling.localization", "10") == 0
+    assert run(beside, "--sampling.localization", "20") == 0
     first, second = (RunFolder.existing(folder).read_results() for folder in (finished, beside))
     assert first.accuracy.identical(second.accuracy)
     assert not np.array_equal(first.llc, second.llc)

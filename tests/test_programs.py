@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs.programs import CONFIGS, Tempering
+from configs.programs import CONFIGS, Leaving, Nuts, Sgld, Tempering
 from experiments import programs
-from experiments.programs import correction, exact, measure, sampled
+from experiments.programs import correction, dataset, exact, measure, sampled
 from experiments.programs.courses import crossing, leading_order, running_mean
 from experiments.programs.machines import CASES, PROBLEMS, RIVALS, problem_named
 from experiments.programs.quadrature import factors, one_step_values
@@ -180,9 +180,12 @@ def test_summary_holds_the_atlas_and_every_estimate(tiny_run):
     assert row["solvers"] == summary["programs"] == len(found.programs)
     assert Fraction(row["shortest_coefficient"]) == next(iter(found.least().values()))
     assert row["strict"] == len(found.simple_against_short())
-    assert set(summary["scores"]) == {f"bit, least λ, nβ = 20, {name}" for name in measure.SAMPLERS}
+    assert set(summary["scores"]) == {f"bit, least λ, nβ = 20, {name}" for name in dataset.SAMPLERS}
     assert all(np.isfinite(score) for score in summary["scores"].values())
     assert set(summary["leaving"]) == {"1", "30"}
+    (measured,) = summary["measured"]
+    assert (measured["learning_coefficient"], measured["nbeta"]) == ("5", 20.0)
+    assert all(len(measured[name]) == 3 for name in dataset.SAMPLERS)
 
 
 def test_results_hold_exact_values_as_fractions(tiny_run):
@@ -218,6 +221,15 @@ def test_page_stands_alone_and_a_second_run_computes_nothing(tiny_run, monkeypat
         ({"rivals": "OR"}, "there are no rivals 'OR'; there are: AND"),
         ({"max_states": 1}, "max_states = 1; it must be at least 2"),
         ({"largest_nbeta": 10.0}, "largest_nbeta = 10; it must be at least"),
+        ({"cases": ()}, "cases is empty; there are: detect-A, one step"),
+        ({"nbetas": ()}, "nbetas is empty"),
+        ({"nbetas": (1.0,)}, "needs nβ > 1"),
+        ({"localization": 0.0}, "localization = 0"),
+        ({"tempering": Tempering(ratio=1.0)}, "tempering.ratio = 1; it must be at least 1.01"),
+        ({"tempering": Tempering(repeats=1)}, "spread needs at least 2"),
+        ({"sgld": Sgld(num_draws=3)}, "a standard error needs at least 4"),
+        ({"nuts": Nuts(num_draws=1)}, "nuts.num_draws = 1; it must be at least"),
+        ({"leaving": Leaving(num_draws=3)}, "needs at least 4"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, message):
@@ -225,9 +237,26 @@ def test_what_cannot_be_run_is_refused(changes, message):
         programs.EXPERIMENT.check(dataclasses.replace(CONFIGS["tiny"](), **changes))
 
 
+def test_an_atlas_without_machines_or_proof_gets_one_sentence(monkeypatch):
+    with pytest.raises(UserError, match="no machine with two symbols and two states solves 'and' in 1 steps"):
+        exact.atlas("and", 1, "markov")
+
+    def unproved(*_):
+        raise ArithmeticError("no fraction near 2.0 could be proved")
+
+    monkeypatch.setattr(exact.theory, "atlas", unproved)
+    with pytest.raises(UserError, match=r"and, naive, t = 60: no fraction .*; give fewer steps"):
+        exact.atlas("and", 60, "naive")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"problems": ("nand",)}, "no problem 'nand'"), ({"semantics": ("annealed",)}, "no semantics 'annealed'")],
+    [
+        ({"problems": ("nand",)}, "no problem 'nand'"),
+        ({"semantics": ("annealed",)}, "no semantics 'annealed'"),
+        ({"problems": ()}, "atlas.problems is empty; there are: and"),
+        ({"semantics": ()}, "atlas.semantics is empty; there are: naive"),
+    ],
 )
 def test_an_atlas_of_nothing_known_is_refused(changes, message):
     config = CONFIGS["tiny"]()

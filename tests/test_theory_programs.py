@@ -452,6 +452,13 @@ def test_step_table_shows_every_row():
     plt.close(figure)
 
 
+def test_the_page_s_example_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "programs.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/programs.md", "exec"), {})
+    assert capsys.readouterr().out.split() == block.split("# ")[-1].split()
+
+
 GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
 
 
@@ -480,6 +487,14 @@ GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
         (lambda: theory.program(*named("bit-t3-best"), potential="mse"), "potential must be one of nll"),
         (lambda: theory.program(*named("bit-t3-best"), prior="flat"), "prior must be one of uniform"),
         (lambda: theory.solvers(SynthesisProblem([[0]], [[0]], 1), 3, 2), "34,012,224 machines"),
+        (lambda: TuringMachine(2, 1, None), "delta must be a list of rows, got None"),
+        (lambda: TuringMachine(2, 1, [GOOD[0], [1, 0, float("inf"), 0, 0]]), "five whole numbers"),
+        (lambda: SynthesisProblem(None, [[0]], 1), "inputs must be a list of lists of symbols"),
+        (lambda: SynthesisProblem([0, 1], [[0], [1]], 1), "each of inputs must be a list of symbols, got 0"),
+        (lambda: SynthesisProblem([[0], [1]], [0, 1], 1), "each of accepted must be a list of outputs, got 0"),
+        (lambda: SynthesisProblem([[0]], [[0]], 1, None), "'state' or"),
+        (lambda: SynthesisProblem([[0]], [[0]], 1, ("square", 0.5)), "a whole number k"),
+        (lambda: theory.positive_polynomial([[1, 0]], [0, float("nan")]), "numbers above -1"),
         (lambda: theory.positive_polynomial([]), "at least one list"),
         (lambda: theory.positive_polynomial([[0, 0]]), "must not hold a constant"),
         (lambda: theory.positive_polynomial([[1, 0], [1]]), "all of one length"),

@@ -21,7 +21,7 @@ OF_EACH = {name: one for name, one in llc_variables().items() if not one.dims} |
     "gradients": Variable((), "passes over all the data, burn-in included (NUTS: without its adaptation)", "passes"),
     "seconds": Variable((), "time of the chains, tuning and compilation included", "s"),
 }
-"""By sampler, NUTS last; what NUTS has not is NaN."""
+"""By sampler, NUTS last; what NUTS has not is NaN, or an empty text."""
 BY_NUTS = {"llc": "mean", "llc_std_error": "std_error", "llc_rhat": "rhat", "llc_ess": "ess", "llc_acceptance": "acceptance"} | {
     name: name for name in ("gradients", "seconds")
 }  # fmt: skip
@@ -49,7 +49,7 @@ VARIABLES = {**along(("sampler",), OF_EACH), **along(("sampled",), OF_CHAINS), *
 def gather(nbeta: float, training: Row, rows: Mapping[str, Row], nuts: Row) -> xarray.Dataset:
     """Estimates with dim sampler, NUTS last; what has chains apart, with dim sampled."""
     values: dict[str, Any] = {
-        name: [*(float(row[name]) for row in rows.values()), float(nuts[BY_NUTS[name]]) if name in BY_NUTS else np.nan]
+        name: [*(row[name][()] for row in rows.values()), nuts[BY_NUTS[name]][()] if name in BY_NUTS else _empty(name)]
         for name in OF_EACH
     }
     values |= {name: np.stack([row[name] for row in rows.values()]) for name in OF_CHAINS}
@@ -59,3 +59,7 @@ def gather(nbeta: float, training: Row, rows: Mapping[str, Row], nuts: Row) -> x
         "training_loss": training["losses"], "num_parameters": training["params"].size,
     }  # fmt: skip
     return described(values, VARIABLES, {"sampler": [*rows, NUTS], "sampled": list(rows)})
+
+
+def _empty(name: str) -> float | str:
+    return "" if name.endswith("_status") else np.nan

@@ -63,7 +63,7 @@ def run(config: Digits, folder: RunFolder) -> tuple[xarray.Dataset, list[str]]:
             update(number + 2, f"{sampler.name}: LLC {float(rows[sampler.name]['llc']):.2f}")
             results = gather(nbeta, training, rows, nuts)
             folder.write_results(results)  # after every sampler, so that a report can be had before the end
-    return results, [f"{name}: {row['status']}" for name, row in rows.items() if row["llc_diverged"].any()]
+    return results, [f"{name}: {row['llc_status']}" for name, row in rows.items() if row["llc_diverged"].any()]
 
 
 def chosen_samplers(config: Digits) -> list[Compared]:

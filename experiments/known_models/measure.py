@@ -65,7 +65,7 @@ def run(config: KnownModels, folder: RunFolder) -> tuple[xarray.Dataset, list[st
             results = gather(config, [sampler.name for sampler in chosen], rows, nuts)
             folder.write_results(results)  # after every model, so that a report can be had before the end
     return results, [
-        f"{name}, {sampler.name}: {row['status']}"
+        f"{name}, {sampler.name}: {row['llc_status']}"
         for name, line in rows.items()
         for sampler, row in zip(chosen, line, strict=True)
         if row["llc_diverged"].any()

@@ -20,7 +20,7 @@ __all__ = [
     "way_figure",
 ]
 
-COLORS = (*STAGE_INKS, "#444444", "#b8860b")
+COLORS = (*STAGE_INKS, "#c0392b", "#222222")
 ASSUMED = "uniform prior, NLL"
 
 
@@ -151,16 +151,16 @@ def free_energy_figure(config: Programs, results: xarray.Dataset) -> Picture:
     axes[1].set_ylim(low - 0.15 * (high - low), high + 0.3 * (high - low))
     figure.suptitle(_setting(config), fontsize=9)
     axes[1].set_ylabel("F of the longer - F of the shorter (nats)")
-    axes[1].legend(fontsize=8)
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xlabel("nβ")
-    where = crossing(nbeta, difference)
-    if where > 0:
-        axes[1].axvline(where, color="0.6", linestyle=":")
+    tables = float(short.rivals_log_tables - long.rivals_log_tables)
+    axes[1].plot(nbeta, difference + tables, ":", color=COLORS[3], label="all tables that run each program")
+    axes[1].legend(fontsize=8)
     caption = (
         f"Two programs for one function: local free energies by sequential Monte Carlo, γ = {config.localization:g}, "
-        f"{ASSUMED}. Below zero the longer program has more posterior mass. Band: 2 standard errors."
+        f"{ASSUMED}. Below zero the longer program has more posterior mass. Band: 2 standard errors. "
+        "Dotted: plus the logarithm of how many tables run the shorter program for each that runs the longer."
     )
     return Picture("free_energy", figure, caption)
 
@@ -183,12 +183,12 @@ def leaving_figure(config: Programs, results: xarray.Dataset) -> Picture:
         at = results.sel(localization=localization)
         width = max(1, at.sizes["draw"] // 20)
         smooth = running_mean(at.leaving_energy.values, width)
-        steps = settings["thinning"] * (np.arange(at.sizes["draw"]) + 1)
+        steps = settings["thinning"] * (np.arange(at.sizes["draw"]) + 1) / 1000
         for chain, color in zip(range(at.sizes["chain"]), COLORS, strict=False):
             column[0].plot(steps[width - 1 :], smooth[chain], color=color, linewidth=0.8)
             column[1].plot(steps, at.leaving_coefficient.values[chain], ".", color=color, markersize=2)
         column[0].set_title(f"γ = {localization:g}", fontsize=9)
-        column[1].set_xlabel("step of the chain")
+        column[1].set_xlabel("steps of the chain, in thousands")
     axes[0, 0].set_ylabel(f"nβL, mean of {width} draws")
     axes[1, 0].set_ylim(0, 1.1 * np.nanmax(results.leaving_coefficient.values))
     figure.suptitle(f"from {settings['case']}: nβ = {settings['nbeta']:g}, t = 3, markov, {ASSUMED}", fontsize=9)

@@ -1,5 +1,6 @@
 """What is computed exactly: atlases, padding, growth with the number of steps, and machines that put their errors right."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,6 +13,7 @@ from experiments.programs.correction import REDUNDANCY, VARIANTS
 from experiments.programs.machines import PADDED, STEPPED, problem_named, table_of
 from slt_jax import theory
 from slt_jax.theory.programs import coefficients
+from slt_lab.errors import UserError
 
 __all__ = ["PADDING_PRIORS", "STEP_SEMANTICS", "atlas", "correction", "padding", "steps"]
 
@@ -24,10 +26,16 @@ def atlas(problem: str, steps: int, semantics: str) -> Arrays:
     """Every solver of a problem, `(program,)`: length, λ as a fraction, m, errors fatal alone, table; the bound is asserted.
 
     `strict` marks the programs whose λ is below that of every shortest one; `seconds` are those of the processor.
+
+    Raises:
+        UserError: if no machine of this size solves the problem in so many steps.
     """
     started = time.process_time()
-    found = theory.atlas(problem_named(problem, steps), semantics)
+    with _proved(f"{problem}, {semantics}, t = {steps}"):
+        found = theory.atlas(problem_named(problem, steps), semantics)
     programs = found.programs
+    if not programs:
+        raise UserError(f"no machine with two symbols and two states solves '{problem}' in {steps} steps; give more")
     for program in programs:
         if not program.learning_coefficient <= program.bound == 4 * program.used_tuples:
             raise ArithmeticError(f"{problem}, {semantics}: λ is above its bound, so the theory or its code is wrong")
@@ -42,6 +50,15 @@ def atlas(problem: str, steps: int, semantics: str) -> Arrays:
         "table": np.array([table_of(machine) for machine in found.machines], np.int8),
         "seconds": time.process_time() - started,
     }
+
+
+@contextlib.contextmanager
+def _proved(what: str) -> Iterator[None]:
+    """UserError where no fraction could be proved: with many steps the weights' denominators are too large for it."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise UserError(f"{what}: {error}; give fewer steps") from error
 
 
 def padding(extra_states: int) -> Arrays:
@@ -61,7 +78,8 @@ def steps(max_steps: int) -> Arrays:
     values, multiplicities = [], []
     for (name, machine), semantics, t in product(STEPPED.values(), STEP_SEMANTICS, range(1, max_steps + 1)):
         try:
-            found = theory.program(machine, problem_named(name, t), semantics)
+            with _proved(f"{name}, {semantics}, t = {t}"):
+                found = theory.program(machine, problem_named(name, t), semantics)
         except ValueError:
             values.append(Fraction(0))
             multiplicities.append(0)

@@ -72,7 +72,7 @@ def machines_figure(config: Programs, results: xarray.Dataset) -> Picture | None
     columns = 2 if len(strict) > 3 else 1
     height = -(-len(strict) // columns)
     figure, axes = plt.subplots(
-        height, 2 * columns, figsize=(5.4 * columns, 1.75 * height), layout="constrained", squeeze=False
+        height, 2 * columns, figsize=(5.4 * columns, 1.9 * height), layout="constrained", squeeze=False
     )
     for ax in axes.flat:
         ax.set_axis_off()
@@ -110,7 +110,8 @@ def _draw_program(ax: Axes, results: xarray.Dataset, atlas: int, program: int) -
     machine = TuringMachine(2, 2, [(*divmod(i, 2), *row) for i, row in enumerate(rows)])
     plot_step_table(ax, machine.delta, used_tuples(machine, problem_named(problem, steps)))
     value, meaning = coefficient_of(results, "program", program=program), results.atlas_semantics[atlas].item()
-    ax.set_title(f"{problem}, t = {steps}, {meaning}: λ = {value}", fontsize=8)
+    length = int(results.program_length[program])
+    ax.set_title(f"{problem}, t = {steps}, {meaning}\n{length} tuples: λ = {value}", fontsize=8)
 
 
 def padding_figure(config: Programs, results: xarray.Dataset) -> Picture:
@@ -134,21 +135,23 @@ def padding_figure(config: Programs, results: xarray.Dataset) -> Picture:
         ax.set_title(f"{prior} prior, {meaning}, t = 3, NLL", fontsize=9)
         ax.set_xlabel("idle states added")
         ax.set_ylabel("λ")
-        ax.set_ylim(0, None)
+        ax.set_ylim(
+            0, 1.08 * float((at.sel(prior=prior).padding_numerator / at.sel(prior=prior).padding_denominator).max())
+        )
         ax.set_xticks(results.extra)
     axes[0].legend(fontsize=7, loc="lower right")
     ax = axes[2]
     for style, prior in zip(("-", "--"), results.prior.values, strict=True):
         ax.plot([], [], style, color="0.3", label=f"{prior} prior")
-        for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
-            line = results.sel(prior=prior, extra=extra)
+        for extra, color in zip(results.sampled_extra.values, STAGE_INKS, strict=False):
+            line = results.sel(prior=prior, sampled_extra=extra)
             ax.plot(results.rung_nbeta, line.padded_value, style, color=color, linewidth=1)
-    for extra, color in zip(results.extra.values, STAGE_INKS, strict=False):
+    for extra, color in zip(results.sampled_extra.values, STAGE_INKS, strict=False):
         ax.plot([], [], color=color, label=f"{extra} idle states")
     ax.set_xscale("log")
     ax.set_xlabel("nβ")
     ax.set_ylabel("nβE[L]")
-    ax.set_title(f"bit, least λ, {meaning}, γ = {config.localization:g}", fontsize=9)
+    ax.set_title(f"bit, least λ, {meaning}, t = 3, NLL, γ = {config.localization:g}", fontsize=9)
     ax.legend(fontsize=7)
     caption = (
         "Padding with idle states. Left and middle: exact λ. Right: nβE[L] of the machine of least λ under both priors; it tends "
@@ -168,7 +171,8 @@ def steps_figure(config: Programs, results: xarray.Dataset) -> Picture:
             row = results.sel(known_semantics=meaning, stepped_machine=machine)
             solves = row.steps_numerator.values > 0
             value = row.steps_numerator.values[solves] / row.steps_denominator.values[solves]
-            ax.plot(results.t.values[solves], value, "osD^v"[k] + "-", color=STAGE_INKS[k], markersize=4, label=machine)
+            hollow = {"markersize": 8, "fillstyle": "none", "zorder": 3} if solves.sum() == 1 else {"markersize": 4}
+            ax.plot(results.t.values[solves], value, "osD^v"[k] + "-", color=STAGE_INKS[k], label=machine, **hollow)
         ax.set_title(meaning, fontsize=9)
         ax.set_xlabel("steps t")
         ax.set_xticks(results.t.values)

@@ -20,7 +20,7 @@ from experiments.programs.figures import (
     padding_figure,
     steps_figure,
 )
-from experiments.programs.summary import scores_of, summarise
+from experiments.programs.summary import ACCEPTED, scores_of, summarise
 from slt_lab.page import Page, Picture, Section, Table
 
 __all__ = ["page"]
@@ -50,6 +50,11 @@ def page(results: xarray.Dataset, config: Programs) -> Page:
         f"{name}: a measured value is {score:+.1f} standard errors from the value at its nβ and γ."
         for name, score in summary["scores"].items()
         if not abs(score) <= WANTED
+    ]
+    outside += [
+        f"{name}: sequential Monte Carlo accepted fewer than {ACCEPTED:.0%} of its moves from nβ = {nbeta:.3g} on, where its values "
+        "are less sure than their errors say."
+        for name, nbeta in summary["unsure_from"].items()
     ]
     return Page("programs", lead, sections, warnings=outside, summary=summary)
 
@@ -192,15 +197,17 @@ def _steps_section(config: Programs, results: xarray.Dataset) -> Section:
     return Section("λ against the number of steps", ["λ (m); - where the machine does not solve its problem."], Table(head, rows), [steps_figure(config, results)])  # fmt: skip
 
 
+def _since(nbeta: float) -> str:
+    """What a crossing means, in words."""
+    if nbeta == 0:
+        return "the longer program has more mass at every nβ that was followed"
+    if np.isnan(nbeta):
+        return "the longer program does not win at any nβ that was followed"
+    return f"the longer program wins from nβ = {nbeta:.3g} on"
+
+
 def _free_energy_section(config: Programs, results: xarray.Dataset, summary: dict[str, Any]) -> Section:
-    where, (short, long) = summary["crossing"], (results.isel(rival=k) for k in (0, 1))
-    told = (
-        "the longer program has more mass at every nβ that was followed"
-        if where == 0
-        else f"the longer program wins from nβ = {where:.3g} on"
-        if np.isfinite(where)
-        else "the longer program does not win at any nβ that was followed"
-    )
+    short, long = (results.isel(rival=k) for k in (0, 1))
     return Section(
         "Which of two programs has the mass",
         [
@@ -208,7 +215,11 @@ def _free_energy_section(config: Programs, results: xarray.Dataset, summary: dic
             f"m = {int(short.rivals_multiplicity)}) and {long.rivals_title.item()} ({int(long.rivals_length)} tuples, "
             f"λ = {float(long.rivals_coefficient):.3f}, m = {int(long.rivals_multiplicity)}). To leading order, λ log n - "
             "(m - 1) log log n without a constant, lower λ wins at once. With the constant, by sequential Monte Carlo: "
-            f"{told}; the difference at the last nβ is {summary['difference_at_end']:+.2f} nats."
+            f"{_since(summary['crossing'])}; the difference at the last nβ is {summary['difference_at_end']:+.2f} nats.",
+            "That compares one table with one table. A program that leaves rows unused is run by every table that agrees on the used "
+            f"ones: {np.exp(float(short.rivals_log_tables)):.0f} for the shorter, {np.exp(float(long.rivals_log_tables)):.0f} for the "
+            "longer. If each of them had the same free energy, then counting all: "
+            f"{_since(summary['crossing_of_all_tables'])}.",
         ],
         figures=[free_energy_figure(config, results)],
     )

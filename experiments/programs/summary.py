@@ -1,5 +1,6 @@
 """The numbers of `programs` that tables and tests read, from the stored dataset."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,17 @@ import xarray
 from experiments.programs.courses import crossing
 from experiments.programs.figures import coefficient_of
 
-__all__ = ["scores_of", "summarise"]
+__all__ = ["ACCEPTED", "scores_of", "summarise"]
+
+ACCEPTED = 0.5
+"""With a smaller share of accepted moves, particles stay too near to where they were resampled, and errors come out too small."""
 
 
 def summarise(results: xarray.Dataset) -> dict[str, Any]:
     atlases = [_atlas_row(results, i) for i in range(results.sizes["atlas"])]
     scores = scores_of(results)
     difference = (results.rivals_free_energy[1] - results.rivals_free_energy[0]).values
+    log_tables = results.rivals_log_tables.values
     late = results.leaving_coefficient.values[:, :, -results.sizes["draw"] // 4 :]
     quarter = results.leaving_energy.values[:, :, -results.sizes["draw"] // 4 :]
     return {
@@ -27,7 +32,10 @@ def summarise(results: xarray.Dataset) -> dict[str, Any]:
             )
             for i, j, k in np.ndindex(scores.shape)
         },
+        "measured": [_measured_row(results, i, j) for i, j in np.ndindex(scores.shape[:2])],
+        "unsure_from": _unsure(results),
         "crossing": crossing(results.rung_nbeta.values, difference),
+        "crossing_of_all_tables": crossing(results.rung_nbeta.values, difference + log_tables[0] - log_tables[1]),
         "difference_at_end": float(difference[-1]),
         "leaving": {
             f"{localization:g}": {
@@ -38,6 +46,38 @@ def summarise(results: xarray.Dataset) -> dict[str, Any]:
             for k, localization in enumerate(results.localization.values)
         },
     }
+
+
+def _measured_row(results: xarray.Dataset, case: int, nbeta: int) -> dict[str, Any]:
+    """What is known of one machine at one nβ, and what was measured: mean and standard error."""
+    at = results.isel(case=case, nbeta=nbeta)
+    known = {
+        "machine": at.case_title.item(),
+        "nbeta": float(at.nbeta),
+        "learning_coefficient": at.coefficient_name.item(),
+        "multiplicity": int(at.multiplicity),
+        "asymptotic": float(at.asymptotic),
+        "by_tempering": [float(at.finite_value), float(at.finite_value_error)],
+        "by_quadrature": float(at.finite_quadrature),
+    }
+    estimates = {
+        str(name): [float(at.estimate_mean[k]), float(at.estimate_std_error[k]), float(at.estimate_rhat[k])]
+        for k, name in enumerate(results.sampler.values)
+    }
+    return {**known, **estimates}
+
+
+def _unsure(results: xarray.Dataset) -> dict[str, float]:
+    """The first nβ at which too few moves were accepted, of the ladders where there is one."""
+    extras, nbeta = results.sampled_extra.values, results.rung_nbeta.values
+    ladders = {str(case): results.course_acceptance.sel(case=case) for case in results.case.values}
+    for prior, extra in product(results.prior.values, extras):
+        ladders[f"bit padded by {extra}, {prior}"] = results.padded_acceptance.sel(prior=prior, sampled_extra=extra)
+    for rival in results.rival.values:
+        at = results.sel(rival=rival)
+        ladders[f"{at.rivals_title.item()} (free energy)"] = at.rivals_acceptance
+    low = {name: nbeta[ladder.values < ACCEPTED] for name, ladder in ladders.items()}
+    return {name: float(found[0]) for name, found in low.items() if len(found)}
 
 
 def _mean(values: np.ndarray) -> float:

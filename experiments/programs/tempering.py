@@ -158,11 +158,13 @@ def _populations(
     )
 
     def population(key: PRNGKey, start: Params) -> tuple[Array, Array, Array]:
-        # The prior's own widths, so that one step size suits narrow and wide coordinates.
-        widths = jnp.concatenate([jnp.var(x, axis=0).reshape(-1) for _, x in sorted(start.items())])
+        # The prior's own widths, so that one step size suits narrow and wide coordinates. A small α gives a long tail to the
+        # left and no more room on the right, hence its square.
+        widths = {part: jnp.var(x, axis=0) * prior.exponents[part] ** 2 for part, x in start.items()}
+        flat = jnp.concatenate([widths[part].reshape(-1) for part in sorted(widths)])
         settings = {
             "step_size": jnp.array([budget.step_size]),
-            "inverse_mass_matrix": widths[None],
+            "inverse_mass_matrix": flat[None],
             "num_integration_steps": jnp.array([budget.leapfrogs]),
         }
 

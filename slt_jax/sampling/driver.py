@@ -29,7 +29,7 @@ from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection
-from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
+from slt_jax.sampling.layout import Layout, advance_chains, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import watch_compilations
@@ -289,8 +289,7 @@ def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Prog
 def _advance(
     chains: ChainState, settings: ChainSettings, shared: Any, counts: tuple, program: _Program
 ) -> tuple[ChainState, Any]:
-    def advance(per_chain: Any, shared: Any) -> Any:
-        chain, setting = per_chain
+    def advance(chain: ChainState, setting: ChainSettings, shared: Any) -> Any:
         (posterior, metric, observables, statistics), (active_draws, thinning, total_draws) = shared
         return run(
             chain,
@@ -307,7 +306,7 @@ def _advance(
             record_center_loss=program.record_center_loss,
         )
 
-    return map_chains(advance, program.mesh, program.layout)((chains, settings), (shared, counts))
+    return advance_chains(advance, program.mesh, program.layout)(chains, settings, (shared, counts))
 
 
 @partial(jax.jit, static_argnames="program")

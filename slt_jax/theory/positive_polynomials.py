@@ -61,14 +61,21 @@ def positive_polynomial(
     >>> positive_polynomial([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # every pair out of three: y = ½, ½, ½
     LearningCoefficient(learning_coefficient=Fraction(3, 2), multiplicity=1)
     """
-    listed = [tuple(whole_number("monomials", k) for k in exponents) for exponents in monomials]
+    try:
+        listed = [tuple(whole_number("monomials", k) for k in exponents) for exponents in monomials]
+    except TypeError:
+        raise ValueError(f"monomials must be a list of lists of exponents, got {monomials!r}") from None
     if not listed or len({len(exponents) for exponents in listed}) > 1:
         raise ValueError(f"monomials must be at least one list of exponents, all of one length, got {listed}")
     if not all(any(exponents) for exponents in listed):
         raise ValueError("monomials must not hold a constant: the polynomial has to vanish at 0")
-    prior = [Fraction(0)] * len(listed[0]) if prior_exponents is None else [Fraction(h) for h in prior_exponents]
+    said = f"prior_exponents must be {len(listed[0])} numbers above -1, got {prior_exponents!r}"
+    try:
+        prior = [Fraction(0)] * len(listed[0]) if prior_exponents is None else [Fraction(h) for h in prior_exponents]
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        raise ValueError(said) from None
     if len(prior) != len(listed[0]) or min(prior) <= -1:
-        raise ValueError(f"prior_exponents must be {len(listed[0])} numbers above -1, got {prior_exponents}")
+        raise ValueError(said)
     minimal = minimal_monomials(listed)
     search = hitting_number([h + 1 for h in prior])
     try:

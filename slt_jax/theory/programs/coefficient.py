@@ -94,9 +94,9 @@ def coefficients(
     """
     semantics_named(semantics)
     power, exponent = _named("potential", POTENTIALS, potential), _named("prior", PRIORS, prior)
+    lengths = [len(used_tuples(machine, problem)) for machine in machines]
     if len({(machine.symbols, machine.states) for machine in machines}) > 1:
         raise ValueError("machines must have one number of symbols and one of states")
-    lengths = [len(used_tuples(machine, problem)) for machine in machines]
     if not machines:
         return []
     oracle = LightestSyndromes(machines, problem, semantics)

@@ -6,6 +6,7 @@ after a fixed number of steps the output is read: the state, or the symbol so ma
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 from slt_jax.theory.singular import whole_number
@@ -52,7 +53,8 @@ class TuringMachine:
     def __post_init__(self) -> None:
         symbols = whole_number("symbols", self.symbols, 1)
         states = whole_number("states", self.states, 1)
-        rows = sorted(_checked_row(row, symbols, states) for row in self.delta)
+        listed = _listed("delta", self.delta, "rows")
+        rows = sorted(_checked_row(row, symbols, states) for row in listed)
         pairs = [row[:2] for row in rows]
         wanted = [(symbol, state) for symbol in range(symbols) for state in range(states)]
         if pairs != wanted:
@@ -113,20 +115,17 @@ class SynthesisProblem:
     output: Any = STATE
 
     def __post_init__(self) -> None:
-        inputs = tuple(tuple(whole_number("inputs", symbol) for symbol in word) for word in self.inputs)
-        accepted = tuple(tuple(whole_number("accepted", value) for value in values) for values in self.accepted)
+        inputs = _listed_words("inputs", self.inputs, "symbols")
+        accepted = _listed_words("accepted", self.accepted, "outputs")
         if not inputs or len(inputs) != len(accepted) or not all(accepted):
             raise ValueError(
                 f"accepted must hold at least one output for each of the inputs, got {len(inputs)} inputs and "
                 f"{sum(bool(values) for values in accepted)} with accepted outputs"
             )
-        output = self.output if self.output == STATE else tuple(self.output)
-        is_square = len(output) == 2 and output[0] == SQUARE and isinstance(output[1], int)
-        if output != STATE and not is_square:
-            raise ValueError(f"output must be 'state' or ('square', k) with a whole number k, got {self.output!r}")
+        output = _checked_output(self.output)
         for name, value in (("inputs", inputs), ("accepted", accepted), ("output", output)):
             object.__setattr__(self, name, value)
-        whole_number("steps", self.steps, 1)
+        object.__setattr__(self, "steps", whole_number("steps", self.steps, 1))
 
     @property
     def square(self) -> int | None:
@@ -155,6 +154,11 @@ def used_tuples(machine: TuringMachine, problem: SynthesisProblem) -> list[tuple
     Raises:
         ValueError: if an input is not answered by an accepted output, or does not exist for this machine.
     """
+    if not isinstance(machine, TuringMachine) or not isinstance(problem, SynthesisProblem):
+        raise ValueError(
+            "machine must be a TuringMachine and problem a SynthesisProblem, got "
+            f"{type(machine).__name__} and {type(problem).__name__}"
+        )
     problem.check(machine.symbols, machine.states)
     used: set[tuple[int, int]] = set()
     for word, accepted in zip(problem.inputs, problem.accepted, strict=True):
@@ -183,10 +187,38 @@ def wrong_values(machine: TuringMachine) -> list[Error]:
     return errors
 
 
+def _listed(what: str, values: Any, of: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise ValueError(f"{what} must be a list of {of}, got {values!r}") from None
+
+
+def _listed_words(what: str, words: Any, of: str) -> tuple[tuple[int, ...], ...]:
+    of_words = f"lists of {of}, one list for each input"
+    return tuple(
+        tuple(whole_number(what, value) for value in _listed(f"each of {what}", word, of))
+        for word in _listed(what, words, of_words)
+    )
+
+
+def _checked_output(output: Any) -> Any:
+    """`"state"`, or `("square", k)` as a tuple."""
+    if isinstance(output, str) and output == STATE:
+        return output
+    try:
+        kind, square = output
+        if kind == SQUARE:
+            return SQUARE, index(square)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"output must be 'state' or ('square', k) with a whole number k, got {output!r}")
+
+
 def _checked_row(row: Any, symbols: int, states: int) -> tuple[int, int, int, int, int]:
     try:
         symbol, state, new_symbol, new_state, move = (int(x) for x in row if x == int(x))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"a row of delta must be five whole numbers, got {row!r}") from None
     in_range = 0 <= symbol < symbols and 0 <= new_symbol < symbols and 0 <= state < states and 0 <= new_state < states
     if not in_range or move not in MOVES:
@@ -198,7 +230,7 @@ def _checked_row(row: Any, symbols: int, states: int) -> tuple[int, int, int, in
 
 
 def _checked_names(what: str, names: Sequence[int] | None, count: int) -> list[int]:
-    chosen = list(range(count)) if names is None else list(names)
+    chosen = list(range(count)) if names is None else _listed(what, names, "new names")
     if sorted(chosen) != list(range(count)) or chosen[0] != 0:
         raise ValueError(f"{what} must be a permutation of 0..{count - 1} that keeps 0 in place, got {chosen}")
     return chosen
