@@ -55,6 +55,13 @@ LISTED = (
         "configs.digits",
     ),
     Listed(
+        "superposition",
+        "a toy model of superposition: phases, their LLCs, and which of them SGD and the posterior find",
+        "arXiv 2310.06301",
+        "experiments.superposition",
+        "configs.superposition",
+    ),
+    Listed(
         "programs",
         "exact learning coefficients of noisy Turing machines, samplers beside them, and whether short is simple",
         "Clift, Murfet & Wallbridge 2021, Geometry of program synthesis",

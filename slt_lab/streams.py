@@ -47,6 +47,11 @@ STREAMS = {
     "language/evaluation": Stream(SHARED, 1),
     "language/posterior data": Stream(SHARED, 2),
     "language/refined chains": Stream(SHARED + 1, None),
+    # The toy model of superposition.
+    "superposition/chains": Stream(None, 0),
+    "superposition/training": Stream(None, 1),
+    "superposition/selection": Stream(None, 2),
+    "superposition/check": Stream(None, 3),
 }
 """Family and use -> stream. A new use takes a number that its family does not have."""
 
