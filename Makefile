@@ -8,7 +8,7 @@ demo: .venv
 	$(BIN)/python -m experiments lrt-stages --config demo
 
 test: .venv
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-slow: .venv
 	$(BIN)/python -m pytest -q -m slow
