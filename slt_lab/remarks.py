@@ -50,6 +50,11 @@ def section(results: "xarray.Dataset") -> Section | None:
         f"{len(found)} of {count} estimates are not ok. What each remark means, and what to do, is in "
         "docs/reading-an-estimate.md."
     ]
+    if any("not a minimum" in remark.status for remark in found):
+        sentences.append(
+            "A checkpoint in the middle of training is seldom a minimum of the loss on the data of the posterior. The remark "
+            "then says by how much the potential still falls, which is about what the LLC lacks."
+        )
     if len(found) > MOST:
         sentences.append(f"The first {MOST} are shown; all are in results.zarr.")
     return Section(title, sentences, Table(["estimate", "at", "status"], found[:MOST]))
