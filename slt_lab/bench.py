@@ -215,7 +215,7 @@ class Bench:
         def work(report: "Reporter") -> None:
             del report
             with at_hand(self.folder.path / "work" / pieces.lock(name).stem):
-                pieces.write(name, measure.take(subject, self.params(subject, step)))
+                pieces.write(name, _as_described(measure, subject, measure.take(subject, self.params(subject, step))))
 
         title = f"{measure.name} {subject.name.replace('_', ' ')}"
         return Part(title, pieces.lock(name), lambda: pieces.has(name), work, 1)
@@ -280,6 +280,27 @@ class Bench:
                     part.work(reporter)
         reporter.finished(part)
         return True
+
+
+def _as_described(measure: Measure, subject: Subject, found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a measure returned, as arrays.
+
+    Raises:
+        UserError: if it is not what its `variables` describe.
+    """
+    described = measure.variables(subject)
+    if odd := sorted(found.keys() ^ described.keys()):
+        raise UserError(
+            f"measure '{measure.name}' describes other variables than it returns ({', '.join(odd)}); mend its take or its variables"
+        )
+    arrays = {name: np.asarray(value) for name, value in found.items()}
+    for name, one in described.items():
+        if arrays[name].ndim != len(one.dims):
+            raise UserError(
+                f"measure '{measure.name}' returns {name} of shape {arrays[name].shape}, and describes it with the dimensions "
+                f"{one.dims}; mend its take or its variables"
+            )
+    return arrays
 
 
 def _said(piece: Mapping[str, np.ndarray]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from slt_lab.errors import UserError
 from slt_lab.pieces import Pieces, taken
 from slt_lab.provenance import read_starts, recorded
 from slt_lab.records import read_record, write_record, write_text
+from slt_lab.reporting import Reporter
 from slt_lab.signals import asked_to_stop
 from slt_lab.work import at_hand
 
@@ -87,6 +89,22 @@ class RunFolder:
             raise UserError(f"{path} is not a run folder (it has no config.json)")
         return RunFolder(path, **_read_config(stored))
 
+    @cached_property
+    def source(self) -> str:
+        """Digest of the file that holds the experiment, if it is a user's own: what its functions compute may have changed."""
+        file = Path(self.experiment)
+        if file.suffix != ".py" or not file.is_file():
+            return ""
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+    def _tell_changes(self) -> None:
+        """Say that an earlier start of this folder ran another version of the file."""
+        if {start.get("source", self.source) for start in read_starts(self.path)} - {self.source}:
+            Reporter.say(
+                f"{self.experiment} has changed since {self.path} was begun: what is finished there stays as it was computed; "
+                "another --folder computes everything anew"
+            )
+
     @contextlib.contextmanager
     def at_work(self, *, worker: bool = False) -> Iterator[None]:
         """Record this start, and hold the folder against a second one; workers share it.
@@ -94,8 +112,9 @@ class RunFolder:
         Raises:
             UserError: if another start holds it, saying who.
         """
+        self._tell_changes()
         if worker:
-            with recorded(self.path, worker=True):
+            with recorded(self.path, worker=True, source=self.source):
                 yield
             return
         with taken(self.path / "locks" / "run.lock") as alone:
@@ -103,7 +122,7 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} is at work: {self._holder()}; wait until it ends, or help it with --worker"
                 )
-            with recorded(self.path, worker=False):
+            with recorded(self.path, worker=False, source=self.source):
                 yield
 
     @contextlib.contextmanager
@@ -124,11 +143,20 @@ class RunFolder:
         return f"process {last['pid']} on {last['host']}{job}, since {since}"
 
     def neighbours(self) -> list[Path]:
-        """Other run folders whose finished work may be taken over: those beside this one, and those in `runs/`."""
+        """Other run folders whose finished work may be taken over: those beside this one, and those in `runs/`; of a user's own
+        experiment those that were run from the same text of its file alone."""
         own = self.path.absolute()
         parents = dict.fromkeys((own.parent, RUNS.absolute()))
         found = [path for parent in parents if parent.is_dir() for path in sorted(parent.iterdir()) if path != own]
-        return [path for path in found if (path / "config.json").is_file()]
+        return [path for path in found if (path / "config.json").is_file() and self._is_of_same_source(path)]
+
+    def _is_of_same_source(self, path: Path) -> bool:
+        if not self.source:
+            return True
+        try:
+            return {start.get("source") for start in read_starts(path)} == {self.source}
+        except UserError:
+            return False  # damaged: nothing is taken from it
 
     @property
     def pieces(self) -> Pieces:

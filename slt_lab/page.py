@@ -134,6 +134,11 @@ def _mixtures(starts: Sequence[Mapping[str, Any]]) -> list[str]:
         found = list(dict.fromkeys(json.dumps(start[name]).strip('"') for start in starts if name in start))
         if len(found) > 1:
             sentences.append(f"The parts of this run were computed under several {words}: {', '.join(found)}.")
+    if len({start["source"] for start in starts if "source" in start}) > 1:
+        sentences.append(
+            "The experiment's file was changed between starts of this run: what was finished before stayed as it was computed. "
+            "Another --folder computes everything anew."
+        )
     jax = list(dict.fromkeys(start["versions"]["jax"] for start in starts if "versions" in start))
     if len(jax) > 1:
         sentences.append(f"The parts of this run were computed under several versions of jax: {', '.join(jax)}.")

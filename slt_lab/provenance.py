@@ -41,9 +41,18 @@ class Start:
 
 
 @contextlib.contextmanager
-def recorded(folder: Path, *, worker: bool) -> Iterator[Start]:
-    """Write a start when the block begins, and close it with what ended the block."""
-    start = Start(folder, {"started": time.time(), "outcome": "at work", "worker": worker, **place(), **machine()})
+def recorded(folder: Path, *, worker: bool, source: str = "") -> Iterator[Start]:
+    """Write a start when the block begins, and close it with what ended the block.
+
+    Args:
+        folder: of the run.
+        worker: whether it helps others.
+        source: digest of the file that holds the experiment, if it is a user's own.
+    """
+    own = {"source": source} if source else {}
+    start = Start(
+        folder, {"started": time.time(), "outcome": "at work", "worker": worker, **place(), **machine(), **own}
+    )
     _change(folder, start.record)
     try:
         yield start

@@ -82,6 +82,17 @@ class Kernel(Protocol):
             along_metric: true for directions that the metric holds explicitly.
         """
 
+    def step_bias(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """By which share the step itself raises the variance of directions with these curvatures, without noise of minibatches.
+
+        Args:
+            step_size: in the kernel's meaning.
+            stiffness: curvature in each direction, in the metric's units.
+        """
+
+    def noise_gain(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """By which factor `heating`, which holds for a short step, grows at a step that is not."""
+
     def end_burnin(self, state: Any) -> Any:
         """The state with which draws begin: what adapted itself so far is constant from here on."""
 

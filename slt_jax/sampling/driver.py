@@ -32,7 +32,7 @@ from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.layout import Layout, advance_chains, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
-from slt_jax.sampling.recompilation import watch_compilations
+from slt_jax.sampling.recompilation import check_unchanged, watch_compilations
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
 from slt_jax.sampling.state import Recorded, StateFile, open_state, run_identity
 from slt_jax.sampling.statistics import Statistic, check_traces
@@ -202,6 +202,7 @@ def sample_chains(
     total_steps = num_burnin + num_draws * thinning
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
+    check_unchanged(posterior.loss_fn, posterior.full_params(posterior.center), posterior.data)
     posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
     seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
     number = _baseline(posterior, baseline)

@@ -8,6 +8,8 @@ __all__ = ["HEATING_LIMIT", "Inspection"]
 
 HEATING_LIMIT = 0.05
 """The share of an LLC that minibatch noise may add before it is called heated."""
+STEP_LIMIT = 0.05
+"""The share of the LLC of stiff directions that the step itself may add before it is called too long."""
 GAIN_LIMIT = 0.5
 """What the potential nβL + γ/2|w - w*|² may fall by from w*, before w* is called no minimum: half a unit of LLC."""
 COARSE_LIMIT = 0.1
@@ -27,6 +29,8 @@ class Inspection:
         top_curvature: largest Ritz value of nβ∇²L; NaN if the loss cannot be differentiated twice.
         heating: share by which minibatch noise raises the LLC at this kernel, step and batch size. Should be below 0.05.
             NaN if no step size was given.
+        step_bias: share by which the step itself raises the LLC of the stiff directions. Should be below 0.05. NaN if no step
+            size was given.
         spacing: nβ times the spacing of the losses' number type at their size. Should be below 0.1.
         adapting: whether a preconditioner was still adapting when draws were recorded.
         looked: false if nothing was looked at.
@@ -36,6 +40,7 @@ class Inspection:
     lowest_curvature: float = 0.0
     top_curvature: float = float("nan")
     heating: float = float("nan")
+    step_bias: float = float("nan")
     spacing: float = 0.0
     localization: float = 0.0
     batch_size: int | None = None
@@ -66,6 +71,11 @@ class Inspection:
                 f"not a minimum: the gradient at w* lets the potential fall by about {self.gain:.2g}, and the LLC reads low "
                 "by as much; train on, or raise localization"
             )
+        if self.step_bias > STEP_LIMIT:
+            found.append(
+                f"step too long: the step itself raises the LLC of the stiffest directions by about {self.step_bias:.0%}; lower "
+                f"step_size to {_proposed_share(self.step_bias):.2g} times what it is"
+            )
         if self.heating > 1.1 * HEATING_LIMIT:  # `calibrate` goes up to the limit itself
             wanted = "" if self.batch_size is None else f" to {_proposed_batch(self.batch_size, self.heating):,}"
             found.append(
@@ -83,6 +93,12 @@ class Inspection:
                 "21% on a quadratic; give num_burnin > 0, after which it is constant"
             )
         return tuple(found)
+
+
+def _proposed_share(step_bias: float) -> float:
+    """Of the step, at which the bias x/(1 - x), x in proportion to the step, is a fifth of the limit."""
+    share = step_bias / (1 + step_bias)
+    return float(STEP_LIMIT / 5 / share)
 
 
 def _proposed_batch(batch_size: int, heating: float) -> int:

@@ -70,22 +70,34 @@ class Look(NamedTuple):
         directions: orthonormal columns, `(parameters, direction)`.
         weights: the share of ½ that a direction adds to the LLC, nβh/(nβh + γ), `(direction,)`.
         noise: nβ²Var(vᵀgᵢ) over examples, `(direction,)`.
+        stiffness: curvature a = nβh + γ, no less than γ, `(direction,)`.
     """
 
     inspection: Inspection
     directions: np.ndarray
     weights: np.ndarray
     noise: np.ndarray
+    stiffness: np.ndarray
 
     def heating(
         self, kernel: Kernel, step_size: float, metric: Metric | None = None, scale: Params | None = None
     ) -> float:
-        """Share by which minibatch noise raises the LLC; `scale` is the diagonal of a preconditioner, if there is one."""
-        total = self.weights.sum()
+        """Share by which minibatch noise raises the LLC at a short step; `scale` is the diagonal of a preconditioner, if there
+        is one."""
+        if kernel.batch_size is None:
+            return self._mean(np.zeros_like(self.noise))
+        stretch, along = self._units(metric, scale)
+        return self._mean(kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along))
+
+    def _mean(self, shares: np.ndarray) -> float:
+        """Of what happens to each direction, as each counts in the LLC; NaN if curvatures are not known."""
         if np.isnan(self.inspection.top_curvature):
             return float("nan")
-        if kernel.batch_size is None or not total > 0:
-            return 0.0
+        total = self.weights.sum()
+        return float((self.weights * shares).sum() / total) if total > 0 else 0.0
+
+    def _units(self, metric: Metric | None, scale: Params | None) -> tuple[np.ndarray, np.ndarray]:
+        """By which factor a metric or preconditioner stretches each direction, and which of them the metric holds."""
         stretch, along = np.ones(len(self.noise)), np.zeros(len(self.noise), bool)
         if metric is not None:
             coefficients = np.asarray(metric.directions).T @ self.directions
@@ -94,13 +106,23 @@ class Look(NamedTuple):
             along = (coefficients**2).sum(axis=0) > 0.5
         elif scale is not None:
             stretch = (self.directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
-        shares = kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along)
-        return float((self.weights * shares).sum() / total)
+        return stretch, along
 
-    def heated(self, kernel: Kernel, step_size: float, **matrices: Metric | Params | None) -> Inspection:
-        """The inspection with the heating of this kernel and step."""
-        heating = self.heating(kernel, step_size, **matrices)
-        return replace(self.inspection, heating=heating, batch_size=kernel.batch_size)
+    def heated(
+        self, kernel: Kernel, step_size: float, metric: Metric | None = None, scale: Params | None = None
+    ) -> Inspection:
+        """The inspection with what this kernel and step add to the LLC: the step itself, and the heat of its minibatches."""
+        stretch, along = self._units(metric, scale)
+        stiffness = stretch * self.stiffness
+        heat = np.zeros_like(self.noise)
+        if kernel.batch_size is not None:
+            heat = kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along)
+        return replace(
+            self.inspection,
+            heating=self._mean(heat * kernel.noise_gain(step_size, stiffness)),
+            step_bias=self._mean(kernel.step_bias(step_size, stiffness)),
+            batch_size=kernel.batch_size,
+        )
 
 
 def inspect(
@@ -116,7 +138,7 @@ def inspect(
     Args:
         posterior: what would be sampled.
         kernel: what would sample it; its batch size decides about heating.
-        step_size: in the kernel's meaning; without one `Inspection.heating` is NaN.
+        step_size: in the kernel's meaning; without one `Inspection.heating` and `step_bias` are NaN.
         metric: the constant metric that would be given to `sample`.
         seed: of the random directions that are looked at.
 
@@ -199,7 +221,7 @@ def judge(measured: Measured, nbeta: float, localization: float) -> Look:
     coarse = nbeta * measured.spacing
     if measured.ritz is None:
         unseen = Inspection(spacing=coarse, localization=localization, looked=True)
-        return Look(unseen, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+        return Look(unseen, np.zeros((0, 0)), *(np.zeros(0) for _ in range(3)))
     curvatures = nbeta * measured.ritz.values.astype(np.float64)
     stiffness = np.maximum(curvatures, 0.0) + localization
     noise = nbeta**2 * measured.ritz.slopes.var(axis=0, dtype=np.float64)
@@ -219,7 +241,7 @@ def judge(measured: Measured, nbeta: float, localization: float) -> Look:
         looked=True,
     )
     weights = np.divide(np.maximum(curvatures, 0.0), stiffness, out=np.zeros_like(stiffness), where=usable)
-    return Look(inspection, measured.ritz.vectors.astype(np.float64), weights, noise)
+    return Look(inspection, measured.ritz.vectors.astype(np.float64), weights, noise, stiffness)
 
 
 def _spacing(posterior: LocalPosterior, losses: np.ndarray) -> float:

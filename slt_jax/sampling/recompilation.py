@@ -1,4 +1,5 @@
-"""Seeing that one loss is compiled again and again, because each checkpoint brings a function of its own."""
+"""Seeing that one loss is compiled again and again, because each checkpoint brings a function of its own; or that it is not
+compiled again, though it computes something else by now."""
 
 import warnings
 import weakref
@@ -10,15 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_jax.identity import program
 from slt_jax.typing import LossFn
 
-__all__ = ["RecompilationWarning", "watch_compilations"]
+__all__ = ["RecompilationWarning", "check_unchanged", "watch_compilations"]
 
 MANY = 3
 """Functions of one definition: two may be a comparison, three are a habit."""
 
 _seen: dict[Any, list[weakref.ref]] = {}
 """(definition, whatever else makes a program another one) -> the first functions met, up to `MANY`."""
+
+
+_programs: "weakref.WeakKeyDictionary[Any, dict[Any, str]]" = weakref.WeakKeyDictionary()
+"""Function, or the object of a method -> name and shapes -> digest of the program that was compiled for them."""
 
 
 class RecompilationWarning(UserWarning):
@@ -49,6 +55,33 @@ def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
             "loop over checkpoints, and give what changes as params or data",
             RecompilationWarning,
             stacklevel=4,
+        )
+
+
+def check_unchanged(loss_fn: LossFn, params: Any, data: Any) -> None:
+    """Refuse a function that computes something else of the same shapes than when it was compiled.
+
+    JAX compiles a function once: a value that it closes over, a global or an attribute, is a constant of that program, and goes
+    on being used after it has changed.
+
+    Raises:
+        ValueError: if tracing it again gives another program.
+    """
+    owner = loss_fn.__self__ if isinstance(loss_fn, MethodType) else loss_fn
+    shapes = tuple((jnp.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves((params, data)))
+    name = (getattr(loss_fn, "__name__", ""), jax.tree.structure((params, data)), shapes)
+    try:
+        compiled = _programs.setdefault(owner, {})
+        traced = program(
+            lambda *arguments: loss_fn(*arguments), params, data
+        )  # a new function: JAX keeps traces of old ones
+    except (TypeError, ValueError):  # not hashable, or a callback that cannot be told from another
+        return
+    if compiled.setdefault(name, traced) != traced:
+        raise ValueError(
+            f"loss_fn '{getattr(loss_fn, '__qualname__', loss_fn)}' computes something else than when it was compiled: a value "
+            "that it closes over has changed, which a compiled function does not see; give that value as params or data, or "
+            "define the function anew"
         )
 
 

@@ -115,6 +115,17 @@ class SGLD:
         del along_metric
         return step_size * noise / 4
 
+    def step_bias(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """1/(1 - (1 + 2l)εa/4) - 1 for Euler's step and a gradient that lags by l steps; 0 for averaged noise."""
+        if self.averages_noise:
+            return np.zeros_like(stiffness)
+        lag = 0.0 if self.preconditioner is None else self.preconditioner.lag
+        return _widened(step_size * stiffness * (1 + 2 * lag)) - 1
+
+    def noise_gain(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """1/(1 - εa/4): noise (εV/4)/a of a short step becomes (εV/4)/(a(1 - εa/4))."""
+        return _widened(step_size * stiffness)
+
     def end_burnin(self, state: SGLDState) -> SGLDState:
         """The preconditioner is constant from here on."""
         if self.preconditioner is None:
@@ -153,6 +164,11 @@ class SGLD:
         params = _langevin_move(state.params, force, noise, step_size, scale, metric)
         gradient, info = evaluate_minibatch(batch_key, posterior, params, self.batch_size)
         return SGLDState(params, gradient, moments, fresh if self.averages_noise else None), info
+
+
+def _widened(share: np.ndarray) -> np.ndarray:
+    """1/(1 - εa/4), infinite from the limit of stability on."""
+    return 1 / np.maximum(1 - share / 4, 1e-12)
 
 
 def _langevin_move(

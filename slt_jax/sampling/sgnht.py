@@ -94,6 +94,16 @@ class SGNHT:
         del along_metric
         return step_size**2 * np.maximum(noise - noise.mean(), 0.0) / (2 * self.friction)
 
+    def step_bias(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """0: positions on a quadratic are exact at every stable step."""
+        del step_size
+        return np.zeros_like(stiffness)
+
+    def noise_gain(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """1."""
+        del step_size
+        return np.ones_like(stiffness)
+
     def end_burnin(self, state: SGNHTState) -> SGNHTState:
         """The same state: the thermostat is part of the dynamics."""
         return state

@@ -102,6 +102,16 @@ class Underdamped:
         """That of SGLD with ε = h², times `reach` where momentum survives."""
         return step_size**2 * noise / 4 * np.where(along_metric, 1.0, self.reach)
 
+    def step_bias(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """0: positions on a quadratic are exact at every stable step."""
+        del step_size
+        return np.zeros_like(stiffness)
+
+    def noise_gain(self, step_size: float, stiffness: np.ndarray) -> np.ndarray:
+        """1."""
+        del step_size
+        return np.ones_like(stiffness)
+
     def end_burnin(self, state: UnderdampedState) -> UnderdampedState:
         """The same state."""
         return state
