@@ -29,6 +29,7 @@ from slt_jax import (
     default_nbeta,
     estimate_llc,
     init_chain,
+    llc,
     restrict,
     rmsprop,
     run,
@@ -590,3 +591,26 @@ def test_arrays_on_other_devices_or_sharded():
     assert sentence.startswith("center lies on cpu:1 and data on cpu:0")
     assert "jax.device_put" in sentence
     assert len(sentence) <= 300
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (
+            {"statistics": {"a": lambda w: 1}},
+            r"statistics\['a'\] is .*give what cross_moments or example_moments return",
+        ),
+        ({"statistics": [1]}, "statistics is .*give a dict of name -> statistic"),
+        ({"should_stop": False}, "should_stop is .*give a function without arguments"),
+        ({"inspection": "no"}, "inspection is .*give True, False, or what `inspect` returned"),
+        ({"baseline": None}, "baseline is .*give 'paired', 'full' or a number"),
+    ],
+)
+def test_options_of_the_wrong_kind_get_one_sentence(option, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        draw(**option)
+
+
+def test_an_estimate_of_what_are_no_samples_gets_one_sentence():
+    with pytest.raises(TypeError, match=r"samples is .*give the Samples that `sample` returned"):
+        llc([1.0])

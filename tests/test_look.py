@@ -145,3 +145,28 @@ def test_ritz_pairs_also_of_an_exhausted_space(rank):
     np.testing.assert_allclose(ritz.slopes, ritz.vectors[:2], atol=1e-10)
     top = top_eigenvalue(lambda vector: matrix @ vector, rng.normal(size=60), 40)
     assert top == pytest.approx(100.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.05, False), (0.5, True), (3.0, True)])
+def test_a_step_that_is_too_long_for_euler_is_named_with_its_exact_bias(share, named):
+    """On a quadratic a step of ε raises the LLC by 1/(1 - εa/4) - 1; R-hat sees nothing of it."""
+    posterior = least_squares(512)  # as many as the look takes curvatures over
+    top = slt_jax.inspect(posterior, sgld(None)).top_curvature + 1.0
+    seen = slt_jax.inspect(posterior, sgld(None), step_size=share / top)
+    x = np.asarray(posterior.data["x"], np.float64)
+    curvatures = 263.0 * np.linalg.eigvalsh(x.T @ x / len(x))
+    weights, exact_shares = curvatures / (curvatures + 1.0), 1 / (1 - share / top * (curvatures + 1.0) / 4) - 1
+    assert seen.step_bias == pytest.approx(float(weights @ exact_shares / weights.sum()), rel=1e-3)
+    assert any(finding.startswith("step too long: ") for finding in seen.findings) == named
+    for exact in (sgld(None, integrator="leimkuhler_matthews"), slt_jax.sgnht(None), slt_jax.underdamped(None)):
+        assert slt_jax.inspect(posterior, exact, step_size=0.9 * share / top).step_bias == 0.0
+
+
+def test_the_advice_on_a_step_that_is_too_long_works():
+    posterior = least_squares()
+    step = 2.0 / slt_jax.inspect(posterior, sgld(None)).top_curvature
+    (finding,) = slt_jax.inspect(posterior, sgld(None), step_size=step).findings
+    times = float(finding.rpartition("step_size to ")[2].split()[0])
+    mended = slt_jax.inspect(posterior, sgld(None), step_size=times * step)
+    assert mended.findings == ()
+    assert mended.step_bias == pytest.approx(0.01, rel=0.1)

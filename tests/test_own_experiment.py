@@ -68,3 +68,47 @@ def test_another_localization_beside_it_trains_nothing(finished, no_training):
     first, second = (RunFolder.existing(folder).read_results() for folder in (finished, beside))
     assert first.accuracy.identical(second.accuracy)
     assert not np.array_equal(first.llc, second.llc)
+
+
+def test_an_edited_file_is_told_and_nothing_is_taken_over_from_another_text_of_it(tmp_path, capsys):
+    mine, flags = tmp_path / "mine.py", ["--config", "demo", *SMALL]
+
+    def run_in(name):
+        code = main([str(mine), *flags, "--folder", str(tmp_path / "runs" / name)], Catalogue("python -m slt_lab", {}))
+        return code, capsys.readouterr().err, RunFolder.existing(tmp_path / "runs" / name)
+
+    text = FILE.read_text()
+    mine.write_text(text)
+    assert run_in("first")[0] == 0
+    mine.write_text(text.replace("return optax.sigmoid", "return 0.2 * optax.sigmoid"))
+    code, said, again = run_in("first")
+    assert code == 0
+    assert "mine.py has changed since" in said
+    assert "file was changed between starts of this run" in (again.path / "report.html").read_text()
+    code, said, anew = run_in("second")
+    assert code == 0
+    assert "trained already" not in said
+    assert "has changed" not in said
+    assert not np.allclose(anew.read_results().loss, again.read_results().loss)
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ('{"loss": loss_fn(params, subject.data).mean()}', "describes other variables than it returns (accuracy)"),
+        ('{"accuracy": right, "loss": loss_fn(params, subject.data).mean()}', "returns accuracy of shape (2000,)"),
+    ],
+)
+def test_a_measure_that_returns_other_than_it_describes_is_refused_before_anything_of_it_is_stored(
+    broken, sentence, tmp_path, capsys
+):
+    mine = tmp_path / "mine.py"
+    whole = '{"accuracy": right.mean(), "loss": loss_fn(params, subject.data).mean()}'
+    assert whole in FILE.read_text()
+    mine.write_text(FILE.read_text().replace(whole, broken))
+    folder = tmp_path / "runs" / "broken"
+    assert (
+        main([str(mine), "--config", "demo", *SMALL, "--folder", str(folder)], Catalogue("python -m slt_lab", {})) == 2
+    )
+    assert sentence in capsys.readouterr().err
+    assert not list(folder.glob("pieces/**/*.npz"))

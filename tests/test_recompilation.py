@@ -102,3 +102,33 @@ def test_what_is_watched_is_not_kept_alive():
     del loss_fn
     gc.collect()
     assert not alive
+
+
+def test_a_function_that_computes_something_else_than_was_compiled_is_refused():
+    """JAX would go on with the old constant, and the LLC would be that of the old loss."""
+    held = {"scale": 1.0}
+
+    def loss_fn(params, batch):
+        return held["scale"] * (batch @ params) ** 2
+
+    draw(loss_fn)
+    draw(loss_fn)
+    held["scale"] = 2.0
+    with pytest.raises(ValueError, match=r"loss_fn '.*loss_fn' computes something else than when it was compiled"):
+        draw(loss_fn)
+    draw(lambda params, batch: loss_fn(params, batch))
+
+
+def test_an_attribute_that_changed_is_seen_too():
+    class Model:
+        scale = 1.0
+
+        def losses(self, params, batch):
+            return self.scale * (batch @ params) ** 2
+
+    model = Model()
+    draw(model.losses)
+    draw(model.losses)
+    model.scale = 3.0
+    with pytest.raises(ValueError, match="computes something else"):
+        draw(model.losses)

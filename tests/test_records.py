@@ -158,7 +158,7 @@ def test_every_damage_to_a_file_is_refused(tmp_path):
         kind, path = type(one), tmp_path / "result.npz"
         one.save(path)
         whole = path.read_bytes()
-        refusal = rf"{path} is damaged or was not written by {kind.__name__}\.save"
+        refusal = rf"{path} is damaged, or holds no {kind.__name__}; copy it again"
         for length in [*range(0, len(whole), 101), len(whole) - 1]:
             path.write_bytes(whole[:length])
             with pytest.raises(ValueError, match=refusal):
@@ -175,7 +175,7 @@ def test_every_damage_to_a_file_is_refused(tmp_path):
 
 def test_other_files_are_refused(samples, tmp_path):
     np.savez(tmp_path / "plain.npz", loss=np.zeros(3))
-    with pytest.raises(ValueError, match=r"plain\.npz is damaged or was not written by Samples\.save"):
+    with pytest.raises(ValueError, match=r"plain\.npz is damaged, or holds no Samples"):
         Samples.load(tmp_path / "plain.npz")
     samples.save(tmp_path / "samples.npz")
     with pytest.raises(ValueError, match=r"samples\.npz holds Samples, not LLCEstimate; load it with Samples\.load"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from slt_jax.arguments import check_count, check_key
+from slt_jax.arguments import check_count, check_key, describe
 from slt_jax.estimators import records
 from slt_jax.inputs import check_data
 from slt_jax.posterior import LocalPosterior, check_posterior, default_nbeta
@@ -147,8 +147,11 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
     left out unless `tolerate_diverged` asks for it (the status still says so).
 
     Raises:
+        TypeError: if it is not `Samples`.
         ValueError: if the chains have different nβ (a sweep), whose mean would be of no one quantity.
     """
+    if not isinstance(samples, Samples):
+        raise TypeError(f"samples is {describe(samples)}; give the Samples that `sample` returned, one at a time")
     if len(set(samples.nbeta.tolist())) != 1:
         raise ValueError("samples mix several values of nbeta; estimate each setting of a sweep apart")
     nbeta = float(samples.nbeta[0])

@@ -55,11 +55,11 @@ def read_archive(path: Path | str, kind: str) -> tuple[dict[str, Any], dict[str,
     content = Path(path).read_bytes()
     body, seal = content[:-SEAL_LENGTH], content[-SEAL_LENGTH:]
     if seal != SEAL + hashlib.sha256(body).hexdigest().encode():
-        raise ValueError(f"{path} is damaged or was not written by {kind}.save; copy it again, or save it anew")
+        raise ValueError(f"{path} is damaged, or holds no {kind}; copy it again, or delete it and have it written anew")
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         contents = json.loads(stored["contents"].tobytes())
         if contents["kind"] != kind:
-            raise ValueError(f"{path} holds {contents['kind']}, not {kind}; load it with {contents['kind']}.load")
+            raise ValueError(f"{path} holds {contents['kind']}, not {kind}; {_reader(contents['kind'])}")
         if contents["version"] != VERSION:
             raise ValueError(f"{path} was written by another version of slt_jax; load it with that version")
         arrays = {
@@ -82,3 +82,8 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 def _typed(array: np.ndarray, dtype: str | None) -> np.ndarray:
     return array if dtype is None else array.view(jnp.dtype(dtype)).reshape(array.shape)
+
+
+def _reader(kind: str) -> str:
+    """How what is stored under `kind` is read: a class has a method for it."""
+    return f"load it with {kind}.load" if kind.isidentifier() else f"give the path of a {kind} where one is asked for"

@@ -10,8 +10,10 @@ import numpy as np
 
 from slt_jax.arguments import check_array, check_count, check_number, comes_from, describe, is_traced
 from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings
+from slt_jax.sampling.statistics import Statistic
 from slt_jax.trees import leaves_with_path
 
 __all__ = ["check_kernel", "check_metric", "check_on_host", "check_options", "check_settings"]
@@ -40,7 +42,16 @@ def check_on_host(caller: str, *trees: Any) -> None:
 
 
 def check_options(
-    posterior: LocalPosterior, *, observables: Any, baseline: Any, layout: Any, devices: Any, state_path: Any
+    posterior: LocalPosterior,
+    *,
+    observables: Any,
+    statistics: Any,
+    baseline: Any,
+    layout: Any,
+    devices: Any,
+    state_path: Any,
+    should_stop: Any,
+    inspection: Any,
 ) -> None:
     """Refuse options of `sample` that are of the wrong kind or cannot be used; `posterior` has been checked.
 
@@ -48,7 +59,14 @@ def check_options(
         TypeError, ValueError: one sentence, naming the option.
     """
     _check_observables(observables, posterior)
+    _check_statistics(statistics)
     _check_baseline(baseline)
+    if not callable(should_stop):
+        raise TypeError(
+            f"should_stop is {describe(should_stop)}; give a function without arguments that returns a truth value"
+        )
+    if not (inspection is None or isinstance(inspection, bool | Inspection)):
+        raise TypeError(f"inspection is {describe(inspection)}; give True, False, or what `inspect` returned")
     _check_layout(layout)
     _check_devices(devices)
     _check_state_path(state_path)
@@ -123,8 +141,24 @@ def _check_observables(observables: Any, posterior: LocalPosterior) -> None:
             raise TypeError(f"observables['{name}'] returned {describe(value)}; it must return one array")
 
 
+def _check_statistics(statistics: Any) -> None:
+    """Refuse what is no statistic under a name."""
+    if statistics is None:
+        return
+    if not isinstance(statistics, Mapping):
+        raise TypeError(f"statistics is {describe(statistics)}; give a dict of name -> statistic")
+    for name, statistic in statistics.items():
+        if not isinstance(statistic, Statistic):
+            raise TypeError(
+                f"statistics['{name}'] is {describe(statistic)}; give what cross_moments or example_moments return (a function of "
+                "the parameters is an observable)"
+            )
+
+
 def _check_baseline(baseline: Any) -> None:
     """Refuse a baseline that is neither a rule nor a number."""
+    if baseline is None or isinstance(baseline, bool):
+        raise TypeError(f"baseline is {describe(baseline)}; give 'paired', 'full' or a number")
     if not isinstance(baseline, str):
         check_number("baseline", baseline, least=None)
     elif baseline not in ("paired", "full"):

@@ -197,8 +197,9 @@ def sample_chains(
         sampled = jax.eval_shape(lambda setting: _local(posterior, setting).center, first)
         check_metric(metric, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampled)))
     check_options(
-        posterior, observables=observables, baseline=baseline, layout=layout, devices=devices, state_path=state_path
-    )
+        posterior, observables=observables, statistics=statistics, baseline=baseline, layout=layout, devices=devices,
+        state_path=state_path, should_stop=should_stop, inspection=inspection,
+    )  # fmt: skip
     total_steps = num_burnin + num_draws * thinning
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
