@@ -34,6 +34,13 @@ LISTED = (
         "configs.refined_llc",
     ),
     Listed(
+        "susceptibilities",
+        "how every attention head answers to every kind of token, over training",
+        "arXiv 2504.18274",
+        "experiments.susceptibilities",
+        "configs.susceptibilities",
+    ),
+    Listed(
         "deep-linear-networks",
         "estimates on random deep linear networks against their exact local learning coefficient",
         "arXiv 2402.03698; 2308.12108, appendix J",

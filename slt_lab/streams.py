@@ -47,6 +47,7 @@ STREAMS = {
     "language/evaluation": Stream(SHARED, 1),
     "language/posterior data": Stream(SHARED, 2),
     "language/refined chains": Stream(SHARED + 1, None),
+    "language/susceptibility chains": Stream(SHARED + 2, None),
 }
 """Family and use -> stream. A new use takes a number that its family does not have."""
 
