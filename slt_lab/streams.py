@@ -48,6 +48,11 @@ STREAMS = {
     "language/posterior data": Stream(SHARED, 2),
     "language/refined chains": Stream(SHARED + 1, None),
     "language/susceptibility chains": Stream(SHARED + 2, None),
+    # The digits network.
+    "digits/init": Stream(None, 0),
+    "digits/chains": Stream(None, 1),
+    "digits/left out": Stream(None, 2),
+    "digits/subsets": Stream(None, 3),
 }
 """Family and use -> stream. A new use takes a number that its family does not have."""
 

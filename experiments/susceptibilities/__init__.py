@@ -31,12 +31,11 @@ def measures(config: Susceptibility) -> list[Measure]:
 
 
 def facts(config: Susceptibility, subjects: Mapping[str, LanguageSubject], folder: RunFolder) -> dict[str, Any]:
-    """Simpler predictors, and how many tokens there are of every kind."""
+    """Simpler predictors, and the class of every token."""
     del folder
     subject = subjects["model"]
     classes = subject.task.token_classes(config.num_susceptibility_sequences)
-    counts = {f"count.{name}": int((classes == k).sum()) for k, name in enumerate(subject.task.classes)}
-    return {**language_facts(config, subject), **counts}
+    return {**language_facts(config, subject), "token_classes": classes.ravel().tolist()}
 
 
 def check(config: Susceptibility) -> None:

@@ -119,7 +119,9 @@ class Susceptibilities:
         )  # fmt: skip
         found = [_of_head(influence(one, "losses"), len(task.classes)) for one in samples]
         shape = (model.num_layers, model.num_heads)
-        return {name: np.stack([one[name] for one in found]).reshape(*shape, *found[0][name].shape) for name in found[0]}
+        return {
+            name: np.stack([one[name] for one in found]).reshape(*shape, *found[0][name].shape) for name in found[0]
+        }
 
     def variables(self, subject: LanguageSubject) -> Mapping[str, Variable]:
         del subject
