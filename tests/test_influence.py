@@ -119,7 +119,7 @@ def test_a_tiny_run_reports(tmp_path):
     assert results.loss_without.shape == (1, 4, 2, 4)
     assert np.isfinite(results.bayesian).all()
     summary = json.loads((folder.path / "summary.json").read_text())
-    assert [row["name"] for row in summary["predictions"]][0] == "Bayesian"
+    assert summary["predictions"][0]["name"] == "Bayesian"
     assert (folder.path / "report.html").read_text().count("data:image/png;base64,") == 2
 
 

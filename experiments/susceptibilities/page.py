@@ -22,7 +22,7 @@ def page(results: xarray.Dataset, config: Susceptibility) -> Page:
     """The page of a run."""
     del config
     at = where_measured(results, "susceptibility")
-    found = response_components(at, results.attrs["token_classes"])
+    found = response_components(at, np.asarray(results.attrs["token_classes"]))
     lead = (
         "A little more weight on some tokens of the data moves the posterior of every head. The susceptibility of a head to a "
         "class of tokens k is -Cov(L, l_k - L) under the posterior of that head's weights, the rest of the network fixed: "
