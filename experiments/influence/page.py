@@ -90,7 +90,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _story(at: xarray.Dataset, rows: list[dict[str, Any]], truth: np.ndarray) -> list[str]:
-    best = max((row for row in rows if np.isfinite(row["rank"].value)), key=lambda row: row["rank"].value)
+    best = max(rows, key=lambda row: np.nan_to_num(row["rank"].value, nan=-2.0))
     error = truth.std(axis=1, ddof=1) / np.sqrt(truth.shape[1])
     sure = np.mean(np.abs(truth.mean(axis=1)) > 2 * error)
     lowest = float(at.curvatures.min())
@@ -177,20 +177,24 @@ def _summary(at: xarray.Dataset, rows: list[dict[str, Any]], truth: np.ndarray, 
 
 
 def _scatter(at: xarray.Dataset, truth: np.ndarray) -> Picture:
-    """Predicted against true changes, a panel for the Bayesian and one for the classical influence at the same damping."""
+    """Predicted against true changes, a panel for each of the first two predictions that are defined."""
     import matplotlib.pyplot as plt
 
     left_out = at.left_out.values.astype(int)
-    shown = dict(list(_predictions(at).items())[:2])
+    defined = [(name, effects) for name, effects in _predictions(at).items() if np.isfinite(effects).all()]
+    shown = dict(defined[:2])
     mean, error = truth.mean(axis=1), truth.std(axis=1, ddof=1) / np.sqrt(truth.shape[1])
-    figure, axes = plt.subplots(1, len(shown), figsize=(10.5, 4.6), layout="constrained", sharey=True)
+    figure, grid = plt.subplots(1, 2, figsize=(10.5, 4.6), layout="constrained", sharey=True)
+    axes = grid[: len(shown)]
+    for ax in grid[len(shown) :]:
+        ax.set_visible(False)
     for ax, (name, effects) in zip(axes, shown.items(), strict=True):
         for (group, part), color in zip(_groups(at).items(), STAGE_INKS, strict=False):
             ax.errorbar(
                 effects[:, left_out[part]].T.ravel(), mean[part].ravel(), error[part].ravel(), fmt=".", color=color,
                 markersize=4, elinewidth=0.6, alpha=0.6, label=f"images {group}",
             )  # fmt: skip
-        reach = np.nanmax(np.abs(effects[:, left_out]))
+        reach = np.abs(effects[:, left_out]).max()
         ax.plot(
             [-reach, reach], [-reach, reach], color="0.4", linewidth=0.8, linestyle="--", label="truth = prediction"
         )
@@ -198,8 +202,8 @@ def _scatter(at: xarray.Dataset, truth: np.ndarray) -> Picture:
             scale("symlog", linthresh=1e-3)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel("predicted change of a test loss (nats)")
-    axes[0].set_ylabel("change on leaving one out (nats, ± 1 s.e.)")
-    axes[0].legend(fontsize=7)
+    grid[0].set_ylabel("change on leaving one out (nats, ± 1 s.e.)")
+    grid[0].legend(fontsize=7)
     caption = "Every image left out and every test image; axes are linear below 0.001 nats and logarithmic beyond."
     return Picture("left_out", figure, caption)
 
