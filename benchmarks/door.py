@@ -23,6 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from calibrated import digits
+
 import slt_jax
 from slt_jax.models import language_model
 from slt_jax.training.checkpoints import CheckpointStore
@@ -123,6 +128,36 @@ def _divided_by_count(w: jax.Array, batch: dict) -> jax.Array:
     return _squares(w, batch) / len(batch["y"])
 
 
+def _upper_half(losses: jax.Array) -> jax.Array:
+    return jnp.where(losses > jnp.median(losses), losses, 0.0)
+
+
+def _capacity(losses: jax.Array) -> jax.Array:
+    return jnp.where(jnp.cumsum(losses > 1.0) <= 4, losses, 0.5 * losses)
+
+
+@jax.custom_vjp
+def _half_square(residual: jax.Array) -> jax.Array:
+    return 0.5 * residual**2
+
+
+def _backward(residual: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    shape = jax.ShapeDtypeStruct(residual.shape, residual.dtype)
+    return (jax.pure_callback(lambda a, b: np.asarray(a * b), shape, residual, cotangent, vmap_method="sequential"),)
+
+
+_half_square.defvjp(lambda residual: (_half_square(residual), residual), _backward)
+
+
+def _once(w: jax.Array, batch: dict) -> jax.Array:
+    return _half_square(batch["x"] @ w - batch["y"])
+
+
+def fitted() -> slt_jax.LLCEstimate:
+    """The digits network, flat at w* and stiff where its posterior lives; the right value is that of NUTS."""
+    return estimated(digits().posterior)
+
+
 def one_bad_example() -> slt_jax.LLCEstimate:
     """NaN in one target of 20,000."""
     posterior = least_squares(20_000)
@@ -206,6 +241,16 @@ ROWS = [
     Row("BatchNorm in training mode", "NaN: smaller step_size", None, with_loss(_batch_norm)),
     Row("a loss weighted by place in the batch", "not tried", None, with_loss(_weighted_by_place)),
     Row("a loss divided by the batch size", "not tried", None, with_loss(_divided_by_count)),
+    Row("a loss of the upper half of the batch", "not tried", None, with_loss(lambda w, b: _upper_half(_squares(w, b)))),
+    Row("a capacity of four examples", "not tried", None, with_loss(lambda w, b: _capacity(_squares(w, b)))),
+    Row("a sweep over a step that heats", "not tried", None, lambda: slt_jax.sweep(KEY, least_squares(), slt_jax.sgld(4), step_sizes=[1e-3]).estimates[0, 0, 0]),
+    Row("a sweep with dropout", "not tried", None, lambda: slt_jax.sweep(KEY, replace(least_squares(), loss_fn=_dropout), slt_jax.sgld(64), step_sizes=[1e-5]).estimates[0, 0, 0]),
+    Row("a head off its minimum", "not tried", None, lambda: slt_jax.llc(slt_jax.sample_restrictions(KEY, moved(0.1), slt_jax.by_slice({"*": 0}, jnp.arange(4)), slt_jax.sgld(64), step_size=1e-4)[0])),
+    Row("a gradient rule of its own", "not tried", None, with_loss(_once)),
+    Row("absolute errors", "not tried", None, with_loss(lambda w, b: jnp.abs(b["x"] @ w - b["y"]))),
+    Row("a loss that is infinite for some", "not tried", None, with_loss(lambda w, b: jnp.where(b["x"][:, 0] > 2.9, jnp.inf, _squares(w, b)))),
+    Row("losses in float16", "not tried", 1.99, with_loss(lambda w, b: _squares(w, b).astype(jnp.float16))),
+    Row("a network that fits its data (digits)", "not tried", 38.7, fitted),
     Row("one NaN example of 20,000", "NaN: smaller step_size", None, one_bad_example),
     Row("NaN in w*", "NaN: smaller step_size", None, lambda: estimated(moved(float("nan")))),
     Row("1e6 added to every loss", "2.82 ± 0.29", 1.99, with_loss(lambda w, b: 1e6 + _squares(w, b))),

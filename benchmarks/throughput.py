@@ -38,7 +38,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from experiments.cores import usable_cores
+
+from slt_lab.cores import usable_cores
 
 CORES = usable_cores()
 jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `python -m experiments` sets up

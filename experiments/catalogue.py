@@ -68,6 +68,13 @@ LISTED = (
         "experiments.digits",
         "configs.digits",
     ),
+    Listed(
+        "programs",
+        "exact learning coefficients of noisy Turing machines, samplers beside them, and whether short is simple",
+        "Clift, Murfet & Wallbridge 2021, Geometry of program synthesis",
+        "experiments.programs",
+        "configs.programs",
+    ),
 )
 
 CATALOGUE = Catalogue("python -m experiments", {listed.name: listed for listed in LISTED})

@@ -141,12 +141,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1_500_000, help="of training; long enough to be met in it")
     parser.add_argument("--folder", type=Path, default=Path("runs/slurm-interruptions"))
+    parser.add_argument("--events", nargs="+", choices=list(EVENTS), default=list(EVENTS))
     arguments = parser.parse_args()
     root = arguments.folder.absolute()
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     print(f"{'what happened':34}{'starts':>7}{'seconds':>9}  results of an undisturbed run", flush=True)
-    for number, (name, happen) in enumerate(EVENTS.items()):
+    for number, name in enumerate(arguments.events):
+        happen = EVENTS[name]
         place = root / f"{number}"  # apart, so that none takes the training of another over
         folder = place / "runs" / "sweeps" / "one"
         folder.parent.mkdir(parents=True)

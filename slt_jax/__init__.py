@@ -40,7 +40,7 @@ _HOMES = {
     "heat_capacity": "slt_jax.estimators.free_energy",
     "influence": "slt_jax.estimators.covariances",
     "init_chain": "slt_jax.sampling.chains",
-    "inspect": "slt_jax.sampling.inspection",
+    "inspect": "slt_jax.sampling.look",
     "llc": "slt_jax.estimators.llc",
     "loss_kernel": "slt_jax.estimators.covariances",
     "restrict": "slt_jax.posterior",

@@ -100,7 +100,7 @@ class Bench:
                     lost = sum(int(value.sum()) for name, value in piece.items() if name.endswith("diverged"))
                     if lost:
                         who = f"{axis.replace('_', ' ')} {label}, " if axis else ""
-                        how = str(piece["status"]) if "status" in piece else f"{lost} chains of {measure.name}"
+                        how = "; ".join(_said(piece)) or f"{lost} chains of {measure.name}"
                         sentences.append(f"{who}step {step}: {how}")
         return sentences
 
@@ -238,6 +238,13 @@ class Bench:
         steps = list(measure.steps(subject))
         rows = [self.folder.pieces.read(self._name(subject, measure, step)) for step in steps]
         described = measure.variables(subject)
+        for step, row in zip(steps, rows, strict=True):
+            if missing := sorted(described.keys() - row.keys()):
+                path = self.folder.pieces.path(self._name(subject, measure, step))
+                raise UserError(
+                    f"{path} was made by an earlier version of its measure ({', '.join(missing)} missing); "
+                    "delete it, and the same command computes it again"
+                )
         variables = {
             name: (
                 (measure.axis, *one.dims),
@@ -273,6 +280,12 @@ class Bench:
                     part.work(reporter)
         reporter.finished(part)
         return True
+
+
+def _said(piece: Mapping[str, np.ndarray]) -> list[str]:
+    """Every status in which a divergence is named, once."""
+    texts = [str(text) for name, value in piece.items() if name.endswith("_status") for text in np.ravel(value)]
+    return list(dict.fromkeys(text for text in texts if "diverged" in text))
 
 
 def _is_trained(place: Path, steps: Sequence[int]) -> bool:

@@ -139,7 +139,10 @@ def _restored(default: Any, stored: Any, path: Path) -> Any:
             name: _restored(getattr(default, name), value, path) for name, value in stored.items() if name in names
         }
         return replace(default, **given)
-    return tuple(stored) if isinstance(stored, list) else stored
+    if not isinstance(stored, list):
+        return stored
+    like = default if isinstance(default, (tuple, list)) and default else (None,)
+    return tuple(_restored(like[min(place, len(like) - 1)], value, path) for place, value in enumerate(stored))
 
 
 def _finish(path: Path, diverged: list[str]) -> int:

@@ -1,13 +1,15 @@
 """An experiment: what is trained, what is asked of it, and what is shown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slt_lab.bench import Bench
 from slt_lab.folder import RunFolder
 from slt_lab.measure import Along, Measure
 from slt_lab.page import Page, write_page
+from slt_lab.remarks import remarks, section
+from slt_lab.reporting import Reporter
 from slt_lab.subject import Subject
 
 if TYPE_CHECKING:
@@ -65,5 +67,10 @@ class Experiment:
         return diverged
 
     def report(self, config: Any, folder: RunFolder) -> None:
-        """Write the page from what is stored."""
-        write_page(folder, self.page(folder.read_results(), config))
+        """Write the page from what is stored, with what the estimates say of themselves at its end."""
+        results = folder.read_results()
+        page, said = self.page(results, config), section(results)
+        write_page(folder, page if said is None else replace(page, sections=[*page.sections, said]))
+        found, count = remarks(results)
+        if found:
+            Reporter.say(f"{len(found)} of {count} estimates are not ok; the end of the report names them")

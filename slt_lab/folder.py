@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
+from slt_jax.progress import Stopped
 from slt_lab import results
 from slt_lab.errors import UserError
 from slt_lab.pieces import Pieces, taken
 from slt_lab.provenance import read_starts, recorded
 from slt_lab.records import read_record, write_record, write_text
+from slt_lab.signals import asked_to_stop
+from slt_lab.work import at_hand
 
 if TYPE_CHECKING:
     import xarray
@@ -133,12 +136,19 @@ class RunFolder:
         return Pieces(self.path, self.neighbours)
 
     def piece(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
-        """The arrays of a finished part, computed once and never again; `name` may contain folders."""
-        path = self.pieces.path(name)
+        """The arrays of a finished part, computed once and never again; `name` may contain folders.
+
+        Raises:
+            Stopped: if it would have to be computed and a signal has come.
+        """
+        path, lock = self.pieces.path(name), self.pieces.lock(name)
         while not path.exists():
-            with taken(self.pieces.lock(name)) as mine:
+            if asked_to_stop():
+                raise Stopped(f"stopped before {name}")
+            with taken(lock) as mine:
                 if mine and not path.exists():
-                    self.pieces.write(name, compute())
+                    with at_hand(self.path / "work" / lock.stem):
+                        self.pieces.write(name, compute())
             if not mine:
                 time.sleep(1.0)  # another worker is at it
         return self.pieces.read(name)

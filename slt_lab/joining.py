@@ -1,4 +1,5 @@
-"""Datasets of several measures and subjects joined into one: where something was not measured a number is NaN, a truth value False."""
+"""Datasets of several measures and subjects joined into one: where something was not measured a number is NaN, a truth value False,
+a text empty."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,12 +39,17 @@ def _with(part: xarray.Dataset, names: Mapping[Any, None], others: Sequence[xarr
     for name in names:
         if name not in part:
             model = next(other[name] for other in others if name in other)
-            empty = False if model.dtype == bool else np.nan
-            part = part.assign({name: xarray.full_like(model, empty)})
+            part = part.assign({name: xarray.full_like(model, _empty(model))})
     return part
 
 
 def _spread(part: xarray.Dataset, steps: Mapping[str, list[int]]) -> xarray.Dataset:
     own = {axis: values for axis, values in steps.items() if axis in part.coords}
-    fill = {name: False if variable.dtype == bool else np.nan for name, variable in part.data_vars.items()}
-    return part.reindex(own, fill_value=fill)
+    return part.reindex(own, fill_value={name: _empty(variable) for name, variable in part.data_vars.items()})
+
+
+def _empty(variable: xarray.DataArray) -> Any:
+    """What stands where `variable` was not measured."""
+    if variable.dtype == bool:
+        return False
+    return "" if variable.dtype.kind in "UO" else np.nan

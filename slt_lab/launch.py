@@ -1,5 +1,6 @@
 """Launchers of a sweep: on this machine, on Slurm through `submitit`, or printed for any other queue."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -59,19 +60,20 @@ class Command:
     def __call__(self) -> int:
         self.process = subprocess.Popen(self.arguments)
         code = self.process.wait()
-        if (
-            code == Exit.STOPPED
-        ):  # the queue took the time, not the run: let it be requeued rather than end as a failure
-            raise RuntimeError("stopped by a signal before the queue said so; the same command continues")
+        if code == Exit.STOPPED:  # asked by another than submitit; a queue that requeues goes on with the same command
+            raise RuntimeError("stopped by a signal; the same command continues")
+        if code not in (Exit.FINISHED, Exit.DIVERGED):
+            raise RuntimeError(f"ended with exit code {code}; what it said is above")
         return code
 
     def checkpoint(self) -> Any:
         """Called by `submitit` shortly before the time limit, and at a preemption."""
         from submitit.helpers import DelayedSubmission
 
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
+        if self.process is not None and self.process.returncode is None:
+            # This runs as a signal handler within `wait` above, which holds the lock that waiting once more would need.
+            os.kill(self.process.pid, signal.SIGTERM)
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Command(self.arguments))
 
 
@@ -109,7 +111,8 @@ def _slurm(sweep: Sweep, slurm: Slurm, say: Callable[[str], None]) -> int:
         raise UserError(f"there is no Slurm on this machine ({error}); use --launcher print or local") from error
     asked = {
         "job_name": sweep.folder.name, "time": slurm.minutes, "cpus_per_task": slurm.cpus, "ntasks_per_node": 1,
-        "signal_delay_s": 30, "partition": slurm.partition, "mem": f"{slurm.memory_gb}GB" if slurm.memory_gb else None,
+        # Slurm looks at time limits every 30 s and may warn that much earlier: a slice of a minute would be warned as it starts.
+        "signal_delay_s": 30 if slurm.minutes >= 5 else 5, "partition": slurm.partition, "mem": f"{slurm.memory_gb}GB" if slurm.memory_gb else None,
         "gpus_per_node": slurm.gpus or None, "array_parallelism": len(sweep.runs),
     }  # fmt: skip
     executor.update_parameters(**{name: value for name, value in asked.items() if value is not None})

@@ -47,11 +47,11 @@ class Measure(Protocol):
         """The steps it asks for."""
 
     def take(self, subject: Any, params: Params) -> Mapping[str, Any]:
-        """The values at one checkpoint, name -> array. A boolean array whose name ends in "diverged" says what was lost, and
-        the text `status`, which is not stored as a variable, says how."""
+        """The values at one checkpoint, name -> array. A boolean array whose name ends in "diverged" says what was lost; a text
+        whose name ends in "_status" says "ok" or what is the matter, and the report repeats what is not "ok"."""
 
     def variables(self, subject: Any) -> Mapping[str, Variable]:
-        """Every name that `take` returns, `status` aside."""
+        """Every name that `take` returns."""
 
     def coords(self, subject: Any) -> Mapping[str, Sequence]:
         """Labels along dimensions, where they have any."""

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "Picture", "Section", "Table", "render", "save_picture", "write_page"]
 
+UNKNOWN = re.compile(r"[+-]?nan( ± nan)?")
+"""How a number that is not known comes out of a format."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -90,8 +93,18 @@ def render(page: Page, images: Mapping[str, bytes], config: str, provenance: str
     from jinja2 import Environment, FileSystemLoader
 
     template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("report.html.jinja")
+    page = replace(page, sections=[replace(section, table=_without_gaps(section.table)) for section in page.sections])
     encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
     return template.render(page=page, images=encoded, config=config, provenance=provenance)
+
+
+def _without_gaps(table: Table | None) -> Table | None:
+    """The table with empty cells where a number is not known, and without the columns in which none is."""
+    if table is None or not table.rows:
+        return table
+    rows = [["" if UNKNOWN.fullmatch(cell) else cell for cell in row] for row in table.rows]
+    kept = [column for column in range(len(table.head)) if any(row[column] for row in rows)]
+    return Table([table.head[column] for column in kept], [[row[column] for column in kept] for row in rows])
 
 
 def save_picture(folder: Path, picture: Picture) -> bytes:

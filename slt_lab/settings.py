@@ -11,7 +11,7 @@ from slt_lab.errors import UserError
 if TYPE_CHECKING:
     from slt_jax.sampling.sampler import Sampler
 
-__all__ = ["Sampling", "check_config", "up_to"]
+__all__ = ["Sampling", "check_config", "require", "up_to"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,16 @@ MAY_BE_ZERO = {
 """Names of fields for which 0 has a meaning; every other number of a configuration is positive."""
 SEEDS = ("seed", "seeds")
 LARGEST_SEED = 2**63 - 1
+
+
+def require(holds: bool, sentence: str) -> None:
+    """Refuse, with `sentence`, what does not hold of a configuration.
+
+    Raises:
+        UserError: unless it holds.
+    """
+    if not holds:
+        raise UserError(sentence)
 
 
 def check_config(config: Any) -> None:

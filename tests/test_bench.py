@@ -1,8 +1,10 @@
 """The bench and its run folder: what is finished is never done again, workers share, and a second start is told who is at work."""
 
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from slt_lab.catalogue import Catalogue
 from slt_lab.cli import main
+from slt_lab.page import Page, Section, Table, render
 from slt_lab.results import read_results
 
 ROOT = Path(__file__).parent.parent
@@ -129,10 +132,14 @@ def test_a_training_that_blows_up_is_called_diverged(tmp_path, capsys):
     assert "diverged: the training loss is" in err
 
 
-def spawn(*arguments, **options):
+# A shell lets what it starts in the background ignore Ctrl-C; a run started here is not to inherit that.
+HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+
+
+def spawn(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "slt_lab", FILE, "--config", "tiny", *map(str, arguments)], cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options,
+        [sys.executable, "-c", HEEDING, "-m", "slt_lab", FILE, "--config", "tiny", *map(str, arguments)], cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -203,3 +210,90 @@ def test_three_workers_share_a_folder(finished, tmp_path):
     said = [worker.communicate()[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], said
     assert read_results(folder).identical(read_results(finished))
+
+
+def test_ctrl_c_is_one_sentence_and_130(tmp_path):
+    folder = tmp_path / "long"
+    run = spawn(*LONG, "--folder", folder)
+    wait_for(run, lambda: any(folder.glob("progress/*.json")))
+    run.send_signal(signal.SIGINT)
+    said = run.communicate()[1]
+    assert run.returncode == 130, said
+    assert "interrupted; the same command continues" in said
+    assert "Traceback" not in said
+
+
+def test_a_signal_stops_long_chains_with_their_state(tmp_path):
+    """Stopped in sampling, the chains go on where they were, to the bits of a run that was left alone."""
+    flags = ("--seeds", "0", "--sampling.num-draws", "400000", "--sampling.checkpoint-steps", "40")
+    whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
+    first = spawn(*flags, "--folder", stopped)
+    wait_for(first, lambda: any(stopped.glob("work/*.lock")))
+    first.terminate()
+    said = first.communicate()[1]
+    assert first.returncode == 75, said
+    assert "stopped at step" in said
+    assert any(stopped.glob("work/*.npz"))
+    for folder in (stopped, whole):
+        run = spawn(*flags, "--folder", folder)
+        said = run.communicate()[1]
+        assert run.returncode == 0, said
+    assert read_results(stopped).identical(read_results(whole))
+    assert not any(stopped.glob("work/*"))
+
+
+def test_a_report_says_what_it_mixes(copy, capsys):
+    path = copy / "provenance.json"
+    record = json.loads(path.read_text())
+    record.pop("sha256")
+    record["starts"].append({**record["starts"][0], "commit": "another", "matmul_precision": "tensorfloat32"})
+    path.write_text(json.dumps(record))
+    assert call(capsys, "report", copy)[0] == 0
+    page = (copy / "report.html").read_text()
+    assert "computed under several commits" in page
+    assert "computed under several matmul precisions" in page
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_refuses_is_one_sentence(number, tmp_path, capsys, monkeypatch):
+    """From the first file on, and from a piece on, when training is done."""
+    for spared in (0, 12):
+        calls = iter(range(10**6))
+        replace = os.replace
+
+        def refuse(*paths, calls=calls, spared=spared, replace=replace):
+            if next(calls) >= spared:
+                raise OSError(number, os.strerror(number), str(paths[1]))
+            return replace(*paths)
+
+        monkeypatch.setattr("slt_jax.files.os.replace", refuse)
+        code, out, err = run(capsys, tmp_path / str(spared) / "run")
+        monkeypatch.undo()
+        sentence = err.splitlines()[-1]
+        assert (code, out) == (2, "")
+        assert sentence.startswith("error: ")
+        assert os.strerror(number) in sentence
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\x00b"])
+def test_a_name_that_no_disk_takes_is_one_sentence(name, tmp_path, capsys):
+    code, out, err = run(capsys, tmp_path / name)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+def test_a_file_in_the_way_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").write_text("here already")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        code, _, err = run(capsys, folder)
+        assert code == 2
+        assert err.startswith("error: ")
+    assert (tmp_path / "file").read_text() == "here already"
+
+
+def test_a_table_has_no_nan_and_no_empty_column():
+    page = Page("t", "l", [Section("s", table=Table(["a", "b", "c"], [["1", "nan", "+nan"], ["2", "nan ± nan", "3"]]))])
+    html = render(page, {}, "", "")
+    assert "nan" not in html
+    assert "<th>a</th><th>c</th>" in html

@@ -27,6 +27,15 @@ TINY = [
 ]  # fmt: skip
 
 
+def but(*changed):
+    """The command with the flags of `changed` in place of its own: one that is given twice is refused."""
+    flags, kept, drop = {word for word in changed if word.startswith("--")}, [], False
+    for word in TINY:
+        drop = word in flags if word.startswith("--") else drop
+        kept += [] if drop else [word]
+    return [*kept, *changed]
+
+
 def main(arguments):
     return cli.main(arguments, CATALOGUE)
 
@@ -115,20 +124,22 @@ REFUSED = {
     "no config": (["lrt-stages"], "--config is missing; there are: demo"),
     "unknown config": (["lrt-stages", "--config", "dmeo"], "has no config 'dmeo'; there are: demo"),
     "config without a name": (["lrt-stages", "--config"], "--config needs a value"),
-    "wrong key": ([*TINY, "--sampling.num-chain", "4"], "--sampling.num-chains"),
-    "wrong type": ([*TINY, "--sampling.num-chains", "many"], "many"),
-    "a value out of range": ([*TINY, "--sampling.num-draws", "0"], "sampling.num_draws = 0; it must be at least 1"),
-    "a negative number": ([*TINY, "--sampling.num-burnin", "-3"], "sampling.num_burnin = -3; it must be at least 0"),
+    "wrong key": (but("--sampling.num-chain", "4"), "--sampling.num-chains"),
+    "wrong type": (but("--sampling.num-chains", "many"), "many"),
+    "a value out of range": (but("--sampling.num-draws", "0"), "sampling.num_draws = 0; it must be at least 1"),
+    "a negative number": (but("--sampling.num-burnin", "-3"), "sampling.num_burnin = -3; it must be at least 0"),
     "a rate that is no rate": (
-        [*TINY, "--training.peak-learning-rate", "0"],
+        but("--training.peak-learning-rate", "0"),
         "peak_learning_rate = 0.0; it must be positive",
     ),
-    "not a number": ([*TINY, "--sampling.nbeta", "nan"], "sampling.nbeta = nan; it must be finite"),
-    "no seed": ([*TINY, "--seeds"], "seeds is empty; name at least one"),
+    "not a number": (but("--sampling.nbeta", "nan"), "sampling.nbeta = nan; it must be finite"),
+    "no seed": (but("--seeds"), "seeds is empty; name at least one"),
     "sampling after the end": (
-        [*TINY, "--sampling.checkpoint-steps", "90"],
+        but("--sampling.checkpoint-steps", "90"),
         "begin at 90, after the last training step",
     ),
+    "a field given twice": ([*TINY, "--sampling.num-draws", "9"], "--sampling.num-draws is given twice"),
+    "a contradiction": (but("--training.schedule-steps", "30"), "num_steps = 40 is after the end of the schedule"),
     "no run folder": (["report", "nowhere"], "nowhere is not a run folder"),
     "report of nothing": (["report"], "report takes one run folder"),
 }
@@ -195,7 +206,7 @@ def test_a_step_size_that_explodes_ends_with_3_unless_tolerated(copy, tmp_path, 
 
 
 def spawn(folder, *extra):
-    command = [sys.executable, "-m", "experiments", *TINY, *extra, "--folder", str(folder)]
+    command = [sys.executable, "-m", "experiments", *but(*extra), "--folder", str(folder)]
     return subprocess.Popen(
         command,
         cwd=ROOT,

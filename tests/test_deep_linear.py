@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.catalogue import CATALOGUE
 from slt_jax import theory
 from slt_jax.data.linear import block_moments, random_deep_linear, teacher_data
 from slt_jax.models.deep_linear import DeepLinear, mean_squared_error, pack, packed_squared_error, params_of
 from slt_jax.posterior import LocalPosterior, Restriction, restrict
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 
 def product_of(matrices):
@@ -160,12 +163,12 @@ class TestAccuracy:
 def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
     import json
 
-    from experiments.__main__ import run_experiment
-    from experiments.deep_linear_networks.report import KEYS
+    from experiments.__main__ import main
+    from experiments.deep_linear_networks.page import KEYS
 
     folder = tmp_path / "run"
-    code = run_experiment("deep-linear-networks", ["--config", "tiny", "--folder", str(folder), "--seeds", "1000:1003"])
-    assert code == 0
+    command = ["deep-linear-networks", "--config", "tiny", "--folder", str(folder), "--seeds", "1000:1003"]
+    assert main(command, CATALOGUE) == 0
     assert capsys.readouterr().out.strip().endswith(str(folder))
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary["1K"]) == {"study", "best"}
@@ -174,46 +177,91 @@ def test_tiny_run_writes_every_key_of_the_summary(tmp_path, capsys):
     assert (folder / "networks.csv").read_text().count("\n") == 7
     assert {path.name for path in (folder / "figures").iterdir()} >= {"1K-truth.png", "1K-gradients.png"}
     assert (folder / "report.html").exists()
-    assert (
-        run_experiment("deep-linear-networks", ["--config", "tiny", "--folder", str(folder), "--seeds", "1000:1003"])
-        == 0
-    )
+    pieces = {path: path.stat().st_mtime_ns for path in (folder / "pieces").rglob("*.npz")}
+    assert main(command, CATALOGUE) == 0
+    assert main(["report", str(folder)], CATALOGUE) == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "pieces").rglob("*.npz")} == pieces
+    results = RunFolder.existing(folder).read_results()
+    assert results.llc.dims == ("class", "setting", "seed")
+    assert results.llc_diverged.dtype == results.certified.dtype == results.measured.dtype == bool
+    assert all(variable.attrs["long_name"] and variable.attrs["units"] for variable in results.data_vars.values())
 
 
 @pytest.mark.parametrize("seeds", ["5,x", "7:3", "a:b"])
-def test_unusable_seeds_are_one_sentence(seeds, tmp_path):
-    from experiments.registry import UserError
+def test_unusable_seeds_are_one_sentence_and_nothing_is_written(seeds, tmp_path, capsys):
+    from experiments.__main__ import main
 
-    from experiments.__main__ import run_experiment
+    folder = tmp_path / "run"
+    command = ["deep-linear-networks", "--config", "tiny", "--folder", str(folder), "--seeds", seeds]
+    assert main(command, CATALOGUE) == 2
+    assert f"error: seeds = '{seeds}'; give first:last" in capsys.readouterr().err
+    assert not folder.exists()
 
-    arguments = ["--config", "tiny", "--folder", str(tmp_path / "run"), "--seeds", seeds]
-    with pytest.raises(UserError, match="give"):
-        run_experiment("deep-linear-networks", arguments)
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("settings", {"batch_size": 250}, "settings.0.batch_size = 250; it must be a multiple of 500"),
+        ("settings", {"classes": ("2K",)}, r"settings.0.classes names \['2K'\]; there are: 1K"),
+        ("settings", {"second_nbeta_factor": 2.0}, "a second chain needs the metric"),
+        ("settings", {"metric": True}, "with a metric it must be calibrated"),
+        ("settings", {"metric": True, "step": "calibrated", "kernel": "adam"}, "brings its own preconditioner"),
+        ("settings", {"kept_share": 1.5}, "settings.0.kept_share = 1.5; it must be at most 1"),
+        ("settings", {"num_steps": 10}, "needs at least 20 steps"),
+        ("settings", {"num_networks": 0}, "settings.0.num_networks = 0"),
+        ("settings", {"name": "best"}, r"settings names \['best'\] twice"),
+        ("classes", {"widths": (5, 2)}, "classes.0.widths = 5 2; give a range"),
+        ("classes", {"num_examples": 10_100}, "classes.0.num_examples = 10100; it must be a multiple of 500"),
+        ("classes", {"num_networks": 0}, "class 1K has no networks"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(kind, changes, message):
+    from dataclasses import replace
+
+    from configs.deep_linear_networks import tiny
+    from experiments.deep_linear_networks import EXPERIMENT
+
+    first, *rest = getattr(tiny(), kind)
+    with pytest.raises(UserError, match=message):
+        EXPERIMENT.check(replace(tiny(), **{kind: (replace(first, **changes), *rest)}))
+
+
+def test_named_configs_pass_the_check_and_come_back_from_their_record():
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from experiments.deep_linear_networks import EXPERIMENT
+    from slt_lab.cli import restore_config
+
+    for name, make in EXPERIMENT.configs.items():
+        EXPERIMENT.check(make())
+        stored = RunFolder(Path(), EXPERIMENT.name, name, json.loads(json.dumps(asdict(make()))))
+        assert restore_config(EXPERIMENT, stored) == make()
 
 
 def test_large_classes_have_teachers_and_truths():
     from configs.deep_linear_networks import gpu
-    from experiments.deep_linear_networks.measure import kernel_of, seeds_of, teacher, truth_dataset
+    from experiments.deep_linear_networks.estimate import kernel_of
+    from experiments.deep_linear_networks.networks import seeds_of, teacher, truth
 
     config = gpu()
     assert [size_class.name for size_class in config.classes] == ["100K", "1M", "10M"]
     assert {type(kernel_of(setting)).__name__ for setting in config.settings} == {"SGLD", "Underdamped"}
     smallest = config.classes[0]
     assert seeds_of(config, smallest) == range(smallest.num_networks)
-    truth = truth_dataset(smallest, [(seed, teacher(smallest, seed)) for seed in range(2)])
-    assert (truth.lower <= truth.upper).all()
-    assert (truth.half_hessian_rank <= truth.lower).all()
+    for seed in range(2):
+        known = truth(teacher(smallest, seed))
+        assert known["half_hessian_rank"] <= known["lower"] <= known["upper"]
 
 
 def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
     """All of config `gpu` but the sizes: its groups, its settings, its table."""
     from dataclasses import replace
 
-    from experiments.run_folder import RunFolder
-
     from configs.deep_linear_networks import gpu
     from experiments.deep_linear_networks import measure
-    from experiments.deep_linear_networks.report import summary
+    from experiments.deep_linear_networks.page import summary
 
     small = {"widths": (2, 6), "num_layers": (2, 3), "num_examples": 10_000, "num_networks": 2, "study_steps": 200}
     config = gpu()
@@ -223,8 +271,9 @@ def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
         settings=tuple(replace(setting, num_steps=setting.num_steps and 200) for setting in config.settings),
     )
     folder = RunFolder.open("deep-linear-networks", "gpu", config, tmp_path / "run")
-    assert measure.run(config, folder) == []
-    numbers = summary(folder.read_results())
+    results, diverged = measure.run(config, folder)
+    assert diverged == []
+    numbers = summary(results)
     assert set(numbers) == {"100K", "1M", "10M"}
     for at_class in numbers.values():
         assert set(at_class) == {"study", "best"}
@@ -234,28 +283,29 @@ def test_gpu_config_runs_through_on_tiny_networks(tmp_path):
 def test_an_unstable_step_is_a_nan_and_a_sentence(tmp_path, capsys):
     from dataclasses import replace
 
-    from experiments.run_folder import RunFolder
-
     from configs.deep_linear_networks import STUDY, tiny
     from experiments.deep_linear_networks import measure
 
     config = tiny()
     size_class = replace(config.classes[0], study_step_size=1e-2)
     config = replace(config, classes=(size_class,), settings=(STUDY,))
-    (sentence,) = measure.run(config, RunFolder.open("deep-linear-networks", "tiny", config, tmp_path / "run"))
+    folder = RunFolder.open("deep-linear-networks", "tiny", config, tmp_path / "run")
+    results, (sentence,) = measure.run(config, folder)
+    assert results.llc_diverged.all()
+    assert results.llc.isnull().all()
     assert "3 of 3 chains ran away" in sentence
     assert "smaller step" in sentence
 
 
 def test_the_larger_of_two_chains_counts_unless_it_blew_up():
-    from experiments.deep_linear_networks import measure
+    from experiments.deep_linear_networks import estimate
 
-    def row(llc, excursion=0.0, diverged=0.0):
-        return {"llc": np.asarray(llc), "excursion": np.asarray(excursion), "diverged": np.asarray(diverged)}
+    def row(llc, excursion=False, diverged=False):
+        return {"llc": np.asarray(llc), "excursion": np.asarray(excursion), "llc_diverged": np.asarray(diverged)}
 
-    low, high, jumped, lost = row(9.0), row(10.0), row(70.0, excursion=1.0), row(np.nan, diverged=1.0)
-    assert measure._larger(low, high) is high
-    assert measure._larger(high, low) is high
-    assert measure._larger(low, jumped) is low
-    assert measure._larger(lost, jumped) is jumped
-    assert measure._larger(lost, low) is low
+    low, high, jumped, lost = row(9.0), row(10.0), row(70.0, excursion=True), row(np.nan, diverged=True)
+    assert estimate._larger(low, high) is high
+    assert estimate._larger(high, low) is high
+    assert estimate._larger(low, jumped) is low
+    assert estimate._larger(lost, jumped) is jumped
+    assert estimate._larger(lost, low) is low

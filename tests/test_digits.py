@@ -1,18 +1,19 @@
 """The digits experiment: its network, its data, and a tiny run from training to page."""
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.run_folder import RunFolder
 
-from configs.digits import CONFIGS, Network
-from experiments.digits import measure
+from configs.digits import CONFIGS, Network, Nuts, Sampling
+from experiments.digits import EXPERIMENT
 from experiments.digits.network import Perceptron, accuracy, cross_entropy, load_digits, train
-from experiments.digits.report import report
 from slt_jax.trees import num_parameters
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 
 def test_split_keeps_every_image_once():
@@ -50,8 +51,8 @@ def test_training_learns():
 def test_tiny_run_from_training_to_page(tmp_path):
     config = CONFIGS["tiny"]()
     folder = RunFolder.open("digits", "tiny", config, tmp_path / "run")
-    assert measure.run(config, folder) == []
-    report(folder)
+    assert EXPERIMENT.compute(config, folder) == []
+    EXPERIMENT.report(config, folder)
     summary = json.loads((folder.path / "summary.json").read_text())
     assert list(summary["samplers"]) == ["SGLD, Euler", "SGNHT, batch 10", "NUTS"]
     assert summary["num_parameters"] == 64 * 2 + 2 + 2 * 10 + 10
@@ -60,6 +61,41 @@ def test_tiny_run_from_training_to_page(tmp_path):
     for row in summary["samplers"].values():
         assert np.isfinite(row["mean"])
         assert row["std_error"] > 0
+    results = folder.read_results()
+    assert results.llc_trace.dims == ("sampled", "chain", "draw")
+    assert results.llc_diverged.dtype == bool
+    assert all(variable.attrs["long_name"] and variable.attrs["units"] for variable in results.data_vars.values())
     page = (folder.path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": Sampling(samplers=("SGLD",))}, "there is no sampler 'SGLD'; there are: SGLD, Euler"),
+        ({"sampling": Sampling(localization=0.0)}, "sampling.localization = 0"),
+        ({"sampling": Sampling(num_draws=2)}, "sampling.num_draws = 2; a standard error needs at least 4"),
+        ({"network": Network(num_examples=1797)}, "there are 1797 images"),
+        ({"network": Network(num_examples=1)}, "n = 1 examples"),
+        ({"nuts": Nuts(num_warmup=2)}, "nuts.num_warmup = 2; it must be at least 5"),
+        ({"nuts": Nuts(num_draws=2)}, "nuts.num_draws = 2"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(changes, message):
+    with pytest.raises((UserError, ValueError), match=message):
+        EXPERIMENT.check(dataclasses.replace(CONFIGS["demo"](), **changes))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_configs_pass_the_check(name):
+    EXPERIMENT.check(CONFIGS[name]())
+
+
+def test_a_training_that_blows_up_is_called_diverged(tmp_path, capsys):
+    from experiments.catalogue import CATALOGUE
+    from slt_lab.cli import main
+
+    command = ["digits", "--config", "tiny", "--network.learning-rate", "1e30", "--folder", str(tmp_path / "run")]
+    assert main(command, CATALOGUE) == 3
+    assert "diverged: the training loss went from" in capsys.readouterr().err

@@ -7,17 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
 from jax.flatten_util import ravel_pytree
 from scipy.signal import lfilter
 
 import slt_jax
-from configs.known_models import CONFIGS
-from experiments.known_models import exact, measure
+from configs.known_models import CONFIGS, Budget, Nuts
+from experiments.known_models import EXPERIMENT, exact, measure
 from experiments.known_models.models import CURVATURES, posterior_of
-from experiments.known_models.report import report
-from experiments.known_models.samplers import samplers
 from slt_jax import theory
 from slt_jax.models import singular
 from slt_jax.posterior import LocalPosterior, check_posterior
@@ -26,6 +22,9 @@ from slt_jax.sampling.driver import sample
 from slt_jax.sampling.pilot import find_neighbourhood
 from slt_jax.sampling.samples import select_chains
 from slt_jax.sampling.sgld import sgld
+from slt_lab.comparison import samplers
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
 MODELS = [
     singular.quadratic([1.0, 0.1, 0.0]),
@@ -189,8 +188,8 @@ def test_pilot_gives_the_same_step_as_calibrate_where_the_curvature_is_constant(
 def tiny_run(tmp_path_factory):
     config = CONFIGS["tiny"]()
     folder = RunFolder.open("known-models", "tiny", config, tmp_path_factory.mktemp("runs") / "tiny")
-    assert measure.run(config, folder) == []
-    report(folder)
+    assert EXPERIMENT.compute(config, folder) == []
+    EXPERIMENT.report(config, folder)
     return folder
 
 
@@ -211,17 +210,42 @@ def test_page_stands_alone_and_a_second_run_computes_nothing(tiny_run, monkeypat
     assert 'src="http' not in page
     monkeypatch.setattr(measure, "sample", None)
     monkeypatch.setattr(measure, "nuts_llc", None)
-    measure.run(CONFIGS["tiny"](), tiny_run)
+    results, diverged = measure.run(CONFIGS["tiny"](), tiny_run)
+    assert diverged == []
+    assert results.identical(tiny_run.read_results())
+
+
+def test_results_have_the_names_dims_and_units_of_every_other_experiment(tiny_run):
+    results = tiny_run.read_results()
+    assert results.llc.dims == results.llc_std_error.dims == ("model", "sampler")
+    assert results.llc_diverged.dims == results.llc_per_chain.dims == ("model", "sampler", "chain")
+    assert results.llc_diverged.dtype == bool
+    for name, variable in results.data_vars.items():
+        assert variable.attrs["long_name"], name
+        assert variable.attrs["units"], name
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"models": ("quadratics",)}, "there is no model 'quadratics'; there are: quadratic, quartic"),
+        ({"models": ("linear-network-²",)}, "there is no model 'linear-network-²'"),
+        ({"models": ()}, "models is empty"),
+        ({"nuts": Nuts(models=("x",))}, "there is no model 'x'"),
+        ({"nuts": Nuts(num_warmup=1)}, "nuts.num_warmup = 1; it must be at least 5"),
+        ({"nuts": Nuts(num_draws=3)}, "nuts.num_draws = 3"),
+        ({"budget": Budget(repeats=1)}, "budget.repeats = 1; their spread needs at least 2"),
+        ({"budget": Budget(num_draws=3)}, "budget.num_draws = 3"),
         ({"samplers": ("SGLD",)}, "there is no sampler 'SGLD'; there are: SGLD, Euler"),
+        ({"localization": 0.0}, "localization = 0"),
+        ({"nbeta": 1.0}, "nbeta = 1"),
     ],
 )
-def test_unknown_names_are_refused(tmp_path, changes, message):
-    config = dataclasses.replace(CONFIGS["tiny"](), **changes)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(changes, message):
     with pytest.raises(UserError, match=message):
-        measure.run(config, RunFolder.open("known-models", "tiny", config, tmp_path / "run"))
+        EXPERIMENT.check(dataclasses.replace(CONFIGS["tiny"](), **changes))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_configs_pass_the_check(name):
+    EXPERIMENT.check(CONFIGS[name]())

@@ -183,3 +183,29 @@ def test_coarse_losses_are_named():
     posterior = least_squares()
     shifted = replace(posterior, loss_fn=lambda w, b: 1e6 + posterior.loss_fn(w, b))
     assert any(finding.startswith("coarse: ") for finding in slt_jax.inspect(shifted, sgld(8)).findings)
+
+
+def test_the_step_is_that_of_where_chains_live_not_of_a_flat_center():
+    """½(0.002|w|² + w₁²w₂²) at nβ = 1000: curvature 3 at w*, a hundred where a chain goes."""
+    grid = np.linspace(-5, 5, 2001)
+    values = 0.5 * (0.002 * (grid[:, None] ** 2 + grid**2) + (grid[:, None] * grid) ** 2)
+    density = np.exp(-1000 * values - (grid[:, None] ** 2 + grid**2) / 2)
+    exact = 1000 * (values * density).sum() / density.sum()
+
+    def loss(w, batch):
+        return jnp.broadcast_to(0.5 * (0.002 * jnp.sum(w**2) + (w[0] * w[1]) ** 2), batch.shape)
+
+    posterior = LocalPosterior(loss, jnp.zeros(2), jnp.zeros(2), 1000.0, 1.0)
+    kernel = sgld(None, integrator="leimkuhler_matthews")
+    found = slt_jax.calibrate(jax.random.key(0), posterior, kernel=kernel)
+    assert found.step_size < kernel.step_for(found.top_curvature + 1.0) / 5
+    samples = slt_jax.sample(
+        jax.random.key(1), posterior, kernel, step_size=found.step_size, num_chains=16, num_draws=1000,
+        num_burnin=3 * found.num_burnin, thinning=max(1, found.num_burnin // 20), layout="vmap",
+    )  # fmt: skip
+    estimate = slt_jax.llc(samples)
+    assert abs(estimate.mean - exact) < 3 * estimate.std_error
+    assert estimate.std_error < 0.1 * exact
+    # On a quadratic there is no other place, and the step is that of w* to the digit.
+    found = slt_jax.calibrate(jax.random.key(0), quadratic(), kernel=kernel)
+    assert found.step_size == pytest.approx(kernel.step_for(found.top_curvature + LOCALIZATION), rel=1e-6)

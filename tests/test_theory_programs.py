@@ -69,6 +69,8 @@ def test_programs_of_the_table(vector, semantics):
     known = vector["values"][semantics]
     found = found_for(vector["name"], semantics)
     assert found.learning_coefficient == Fraction(known["nll"])
+    # That the square halves λ is tested below, where its monomials can be listed.
+    assert found.learning_coefficient / 2 == Fraction(known["squared_error"])
     assert found.multiplicity == known["multiplicity"]
     assert len(found.linear_syndromes) == known["linear_syndromes"]
     assert found.used_tuples == vector["used_tuples"]

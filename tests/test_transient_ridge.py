@@ -5,32 +5,32 @@ import json
 import numpy as np
 import pytest
 import xarray
-from experiments.run_folder import RunFolder
-from experiments.transient_ridge.measure import task_set
-from experiments.transient_ridge.report import rise_and_fall
 
 from configs.transient_ridge import CONFIGS, tiny
-from experiments.transient_ridge import report, run
+from experiments.catalogue import CATALOGUE
+from experiments.transient_ridge.page import rise_and_fall
+from experiments.transient_ridge.subject import task_set
+from slt_lab.cli import main
+from slt_lab.results import read_results
 
 
 @pytest.fixture(scope="module")
 def tiny_run(tmp_path_factory):
-    folder = RunFolder.open("transient-ridge", "tiny", tiny(), tmp_path_factory.mktemp("runs") / "tiny")
-    assert run(tiny(), folder) == []
-    report(folder)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["transient-ridge", "--config", "tiny", "--folder", str(folder)], CATALOGUE) == 0
     return folder
 
 
 def test_tiny_run_reports(tiny_run):
-    results = tiny_run.read_results()
+    results = read_results(tiny_run)
     assert results.sizes["num_tasks"] == 2
     for name in ("loss_fresh", "loss_trained", "to_ridge_fresh", "to_dmmse_fresh", "llc"):
         assert np.isfinite(results[name]).all(), name
     assert (results.dmmse_loss_trained < results.ridge_loss_trained).all()
     assert (results.ridge_loss_fresh < results.dmmse_loss_fresh).all()
-    summary = json.loads((tiny_run.path / "summary.json").read_text())
+    summary = json.loads((tiny_run / "summary.json").read_text())
     assert [row["num_tasks"] for row in summary["task_sets"]] == [2, 8]
-    page = (tiny_run.path / "report.html").read_text()
+    page = (tiny_run / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
 
 
@@ -41,7 +41,7 @@ def test_task_sets_are_nested():
 
 def test_a_loss_that_rises_again_is_transient():
     fresh = np.asarray([[3.0, 1.0, 2.0], [3.0, 1.0, 1.0]])
-    flat = (("num_tasks",), np.zeros(2))
+    flat = (("num_tasks", "step"), np.zeros((2, 3)))
     results = xarray.Dataset(
         {
             "loss_fresh": (("num_tasks", "step"), fresh), "loss_trained": (("num_tasks", "step"), fresh),

@@ -1,7 +1,7 @@
 """The computing half of `digits`: train, sample with everything, and with NUTS on the same posterior."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,41 +11,59 @@ import xarray
 from jax.flatten_util import ravel_pytree
 
 from configs.digits import Digits
-from experiments.digits.network import Perceptron, Split, accuracy, cross_entropy, load_digits, train
-from experiments.known_models.nuts import nuts_llc
-from experiments.known_models.samplers import Compared, samplers, slug, stored_neighbourhood
-from experiments.registry import UserError
-from experiments.run_folder import RunFolder
-from slt_jax.estimators.llc import llc
+from experiments.digits.gather import Row, gather
+from experiments.digits.network import Perceptron, Split, accuracy, check_trained, cross_entropy, load_digits, train
 from slt_jax.posterior import LocalPosterior, default_nbeta
 from slt_jax.progress import progress_bar
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.sampler import Sampler
 from slt_jax.typing import Params
+from slt_lab.comparison import Compared, named, samplers, slug, stored_neighbourhood
+from slt_lab.folder import RunFolder
+from slt_lab.measures.llc import estimate
+from slt_lab.nuts import FEWEST_DRAWS, FEWEST_WARMUP, nuts_llc
+from slt_lab.settings import require
+from slt_lab.work import sampling_options
 
-__all__ = ["NUTS", "run"]
+__all__ = ["check", "run"]
 
-NUTS = "NUTS"
 TRAIN_KEY, PILOT_KEY, TUNE_KEY, CHAINS_KEY, NUTS_KEY = range(5)
 
 
-def run(config: Digits, folder: RunFolder) -> list[str]:
-    """Compute whatever is not in `folder` yet; returns one sentence for every sampler with a diverged chain."""
+def check(config: Digits) -> None:
+    """Refuse samplers that do not exist, and numbers from which nothing can be estimated."""
+    chosen_samplers(config)
+    load_digits(config.network.num_examples, config.seed)
+    sampling, nuts = config.sampling, config.nuts
+    if sampling.nbeta is None:
+        default_nbeta(config.network.num_examples)
+    require(
+        sampling.localization > 0, "sampling.localization = 0; the pilot starts from the prior and needs it positive"
+    )
+    require(sampling.num_draws >= 4, f"sampling.num_draws = {sampling.num_draws}; a standard error needs at least 4")
+    require(
+        nuts.num_warmup >= FEWEST_WARMUP, f"nuts.num_warmup = {nuts.num_warmup}; it must be at least {FEWEST_WARMUP}"
+    )
+    require(nuts.num_draws >= FEWEST_DRAWS, f"nuts.num_draws = {nuts.num_draws}; it must be at least {FEWEST_DRAWS}")
+
+
+def run(config: Digits, folder: RunFolder) -> tuple[xarray.Dataset, list[str]]:
+    """Compute whatever is not in `folder` yet; with one sentence for every sampler that has a diverged chain."""
     split = load_digits(config.network.num_examples, config.seed)
     params, training = _trained(config, folder, split)
     nbeta = config.sampling.nbeta or default_nbeta(config.network.num_examples)
     posterior = LocalPosterior(cross_entropy, split.train, params, nbeta, config.sampling.localization)
     chosen = chosen_samplers(config)
-    rows = {}
+    rows: dict[str, Row] = {}
     with progress_bar("digits", len(chosen) + 1) as update:
         nuts = folder.piece("nuts", lambda: _nuts(config, posterior))
         update(1, f"NUTS: LLC {float(nuts['mean']):.2f}")
         for number, sampler in enumerate(chosen):
             rows[sampler.name] = _estimate(config, folder, posterior, sampler, number)
-            update(number + 2, f"{sampler.name}: LLC {float(rows[sampler.name]['mean']):.2f}")
-            # After every sampler, so that a report can be had before the end.
-            folder.write_results(_dataset(config, training, rows, nuts))
-    return [name for name, row in rows.items() if row["diverged"].any()]
+            update(number + 2, f"{sampler.name}: LLC {float(rows[sampler.name]['llc']):.2f}")
+            results = gather(nbeta, training, rows, nuts)
+            folder.write_results(results)  # after every sampler, so that a report can be had before the end
+    return results, [f"{name}: {row['llc_status']}" for name, row in rows.items() if row["llc_diverged"].any()]
 
 
 def chosen_samplers(config: Digits) -> list[Compared]:
@@ -62,11 +80,7 @@ def chosen_samplers(config: Digits) -> list[Compared]:
     ]
     noisy = [s for s in samplers(size) if s.name in ("SGLD, Leimkuhler-Matthews", "SGNHT", "metric SGLD")]
     every = [*full, *gentle, *(s._replace(name=f"{s.name}, batch {size}") for s in noisy)]
-    known = {sampler.name: sampler for sampler in every}
-    unknown = [name for name in config.sampling.samplers if name not in known]
-    if unknown:
-        raise UserError(f"there is no sampler '{unknown[0]}'; there are: {', '.join(known)}")
-    return [known[name] for name in config.sampling.samplers or known]
+    return named(every, config.sampling.samplers)
 
 
 def _shorter(sampler: Sampler, times: float) -> Sampler:
@@ -81,11 +95,12 @@ def _key(config: Digits, *numbers: int) -> jax.Array:
     return key
 
 
-def _trained(config: Digits, folder: RunFolder, split: Split) -> tuple[Params, dict[str, np.ndarray]]:
+def _trained(config: Digits, folder: RunFolder, split: Split) -> tuple[Params, Row]:
     """The trained parameters, and how training went."""
 
     def compute() -> dict[str, Any]:
         params, losses = train(_key(config, TRAIN_KEY), split.train, config.network)
+        check_trained(losses)
         final, gradient = jax.value_and_grad(lambda p: jnp.mean(cross_entropy(p, split.train)))(params)
         return {
             "params": ravel_pytree(params)[0], "losses": losses, "loss": final,
@@ -98,11 +113,10 @@ def _trained(config: Digits, folder: RunFolder, split: Split) -> tuple[Params, d
     return ravel_pytree(like)[1](jnp.asarray(stored["params"])), stored
 
 
-def _estimate(
-    config: Digits, folder: RunFolder, posterior: LocalPosterior, sampler: Compared, number: int
-) -> dict[str, np.ndarray]:
+def _estimate(config: Digits, folder: RunFolder, posterior: LocalPosterior, sampler: Compared, number: int) -> Row:
+    sampling, times = config.sampling, sampler.patience
+
     def compute() -> dict[str, Any]:
-        sampling = config.sampling
         started = time.perf_counter()
         found = stored_neighbourhood(
             folder, "pilot", _key(config, PILOT_KEY), posterior, batch_size=None, num_chains=sampling.num_chains,
@@ -110,20 +124,29 @@ def _estimate(
         )  # fmt: skip
         tuned = sampler.sampler.tune(_key(config, TUNE_KEY, number), posterior, neighbourhood=found)
         samples = sample(
-            _key(config, CHAINS_KEY, number), posterior, tuned, num_chains=sampling.num_chains, num_burnin=sampler.patience * sampling.num_burnin,
-            num_draws=sampling.num_draws, thinning=sampler.patience * sampling.thinning,
+            _key(config, CHAINS_KEY, number), posterior, tuned, num_chains=sampling.num_chains,
+            num_burnin=times * sampling.num_burnin, num_draws=sampling.num_draws, thinning=times * sampling.thinning,
+            **sampling_options(),
         )  # fmt: skip
         nbeta = samples.nbeta[:, None]
         return {
-            **asdict(llc(samples)),
+            **estimate(samples),
+            "llc_trace": (nbeta * samples.excess).astype(np.float32),
+            "llc_burnin_trace": (nbeta * samples.burnin_excess).astype(np.float32)[:, ::times],
+            "step_size": samples.step_size[0],
+            "metric_rank": 0 if tuned.metric is None else tuned.metric.scales.size,
+            "gradients": _gradients(config, sampler),
             "seconds": time.perf_counter() - started,
-            "rank": 0 if tuned.metric is None else tuned.metric.scales.size,
-            "trace": (nbeta * samples.excess).astype(np.float32),
-            "burnin_trace": (nbeta * samples.burnin_excess).astype(np.float32)[:, :: sampler.patience],
-            "patience": sampler.patience,
         }
 
     return folder.piece(f"estimates/{slug(sampler)}", compute)
+
+
+def _gradients(config: Digits, sampler: Compared) -> float:
+    """Passes over all the data that its chains take, burn-in included."""
+    sampling, batch_size = config.sampling, sampler.sampler.kernel.batch_size
+    steps = sampler.patience * (sampling.num_burnin + sampling.num_draws * sampling.thinning)
+    return sampling.num_chains * steps * (1.0 if batch_size is None else batch_size / config.network.num_examples)
 
 
 def _nuts(config: Digits, posterior: LocalPosterior) -> dict[str, Any]:
@@ -134,37 +157,3 @@ def _nuts(config: Digits, posterior: LocalPosterior) -> dict[str, Any]:
         num_draws=nuts.num_draws,
     )  # fmt: skip
     return {**estimate._asdict(), "seconds": time.perf_counter() - started}
-
-
-def _dataset(
-    config: Digits, training: dict[str, np.ndarray], rows: dict[str, dict[str, np.ndarray]], nuts: dict[str, np.ndarray]
-) -> xarray.Dataset:
-    """Estimates with dim sampler, NUTS last; traces apart, since NUTS has its own number of draws."""
-    names = [*rows, NUTS]
-    both = ("mean", "std_error", "rhat", "ess", "seconds")
-    variables: dict[str, Any] = {
-        name: ("sampler", np.array([float(row[name]) for row in [*rows.values(), nuts]])) for name in both
-    }
-    for name in ("drift", "drift_std_error", "step_size", "rank", "acceptance"):
-        values = [*(float(row[name]) for row in rows.values()), np.nan]
-        variables[name] = ("sampler", np.array(values))
-    steps = config.sampling.num_burnin + config.sampling.num_draws * config.sampling.thinning
-    share = [config.sampling.batch_size / config.network.num_examples if "batch" in name else 1.0 for name in rows]
-    patience = [int(row["patience"]) for row in rows.values()]
-    full_gradients = [
-        config.sampling.num_chains * steps * times * part for times, part in zip(patience, share, strict=True)
-    ]
-    variables["gradients"] = ("sampler", np.array([*full_gradients, float(nuts["gradients"])]))
-    variables["trace"] = (("sampled", "chain", "draw"), np.stack([row["trace"] for row in rows.values()]))
-    burnin = np.stack([row["burnin_trace"] for row in rows.values()])
-    variables["burnin_trace"] = (("sampled", "chain", "burnin_step"), burnin)
-    variables["nuts_trace"] = (("nuts_chain", "nuts_draw"), nuts["trace"])
-    for name in ("loss", "gradient_norm", "train_accuracy", "test_accuracy"):
-        variables[name] = float(training[name])
-    variables["nuts_divergences"] = float(nuts["divergences"])
-    variables["training_loss"] = ("training_step", training["losses"])
-    variables["num_parameters"] = training["params"].size
-    variables["nbeta"] = config.sampling.nbeta or default_nbeta(config.network.num_examples)
-    # As objects: zarr stores those as strings of any length, which its format specifies.
-    coordinates = {"sampler": np.array(names, object), "sampled": np.array(list(rows), object)}
-    return xarray.Dataset(variables, coords=coordinates)

@@ -82,3 +82,14 @@ def train(key: PRNGKey, data: Batch, network: Network) -> tuple[Params, Array]:
 
     (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), length=network.num_steps)
     return params, losses
+
+
+def check_trained(losses: Array) -> None:
+    """Refuse a training that blew up.
+
+    Raises:
+        FloatingPointError: if the loss is not finite, or ends at twice what it was.
+    """
+    first, last = float(losses[0]), float(losses[-1])
+    if not last < 2 * first:
+        raise FloatingPointError(f"the training loss went from {first:.3g} to {last:.3g}; lower network.learning_rate")

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.known_models import exact
-from experiments.registry import UserError
 from slt_jax.data.linear import DeepLinearTeacher, random_deep_linear
 from slt_jax.models import deep_linear, singular
 from slt_jax.models.singular import KnownModel
 from slt_jax.posterior import LocalPosterior
 from slt_jax.theory import LearningCoefficient, deep_linear_network_local, quadratic_sgld_llc
+from slt_lab.errors import UserError
 
 __all__ = ["CURVATURES", "KNOWN", "Known", "check_names", "coefficient_of", "posterior_of"]
 
@@ -67,7 +67,8 @@ KNOWN: dict[str, Callable[[], Known]] = {
 def check_names(names: tuple[str, ...]) -> None:
     """Raise a `UserError` for a model that does not exist."""
     for name in names:
-        if name not in KNOWN and not (name.startswith(LINEAR_NETWORK) and name[len(LINEAR_NETWORK) :].isdigit()):
+        seed = name.removeprefix(LINEAR_NETWORK)
+        if name not in KNOWN and (seed == name or not (seed.isascii() and seed.isdigit())):
             raise UserError(f"there is no model '{name}'; there are: {', '.join(KNOWN)}, {LINEAR_NETWORK}SEED")
 
 

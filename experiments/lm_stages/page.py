@@ -136,6 +136,8 @@ def _story(results: xarray.Dataset) -> list[str]:
 
 
 def _moved(change: dict[str, Any]) -> str:
+    if not np.isfinite(change["change"]):
+        return "a number that is not known, for fewer than two checkpoints of that time were sampled"
     return f"{change['change']:+.2f} ± {change['std_error']:.2f} from {change['start']:,} to {change['end']:,}"
 
 

@@ -40,7 +40,11 @@ DESCRIBED = {
     "weight_norm": Variable((), "Euclidean norm of all parameters"),
     "outputs": Variable(("output",), "predictions on fixed sequences", "units of y"),
 }
-"""What is not here is a share or a mean over one LayerNorm, named `collapse.NORM` or `norm_mean.NORM`."""
+NORMS = {
+    "collapse": "share of the weights below 0.1 in LayerNorm",
+    "norm_mean": "mean modulus of the weights of LayerNorm",
+}
+"""Of every LayerNorm: variables are called `collapse.NORM` and `norm_mean.NORM`."""
 
 
 class Sequences(NamedTuple):
@@ -74,11 +78,16 @@ class Behaviour:
     def variables(self, subject: RegressionSubject) -> Mapping[str, Variable]:
         evaluated = partial(_row, subject.model, batches=_evaluation(subject.model, self.num_sequences))
         names = jax.eval_shape(evaluated, jax.eval_shape(subject.init))
-        return {name: DESCRIBED.get(name, Variable()) for name in names}
+        return {name: DESCRIBED.get(name) or _of_norm(name) for name in names}
 
     def coords(self, subject: RegressionSubject) -> Mapping[str, Sequence]:
         del subject
         return {"scale": SCALES}
+
+
+def _of_norm(name: str) -> Variable:
+    kind, _, norm = name.partition(".")
+    return Variable((), f"{NORMS[kind]} {norm}")
 
 
 @lru_cache(maxsize=1)  # the same at every checkpoint

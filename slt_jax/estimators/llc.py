@@ -1,6 +1,6 @@
 """The local learning coefficient λ̂(w*) = nβ( E_p[L_n(w)] - L_n(w*) )   (Lau et al. 2023, arXiv 2308.12108, eq. 11)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +10,9 @@ import numpy as np
 from slt_jax.arguments import check_count, check_key
 from slt_jax.estimators import records
 from slt_jax.inputs import check_data
-from slt_jax.posterior import LocalPosterior, default_nbeta
+from slt_jax.posterior import LocalPosterior, check_posterior, default_nbeta
 from slt_jax.sampling.calibration import Calibration, calibrate
+from slt_jax.sampling.center import center_losses
 from slt_jax.sampling.checks import check_on_host
 from slt_jax.sampling.diagnostics import (
     descents,
@@ -59,7 +60,8 @@ class LLCEstimate:
         status: "ok", or sentences, separated by "; ", that begin with what is the matter (docs/reading-an-estimate.md):
             "diverged" (which chains and why), "excursion" (chains went far above their level and came back, which the mean
             contains), "below the center" (chains found a lower loss than w*), "not a minimum", "heated" (by minibatch
-            noise), "coarse" (numbers of the losses' type are too far apart), "adapting", "too few draws".
+            noise), "coarse" (numbers of the losses' type are too far apart), "unseen" (the loss has no second derivative), "adapting",
+            "too few draws".
         baseline: which L_n(w*) was subtracted: "paired", "full" or "number".
         nbeta: nβ.
         localization: γ.
@@ -295,6 +297,9 @@ def estimate_llc(
     if batch_size is not None and check_count("batch_size", batch_size) >= n:
         batch_size = None
     posterior = LocalPosterior(loss_fn, data, params, default_nbeta(n) if nbeta is None else nbeta, localization)
+    check_posterior(posterior)
+    # Once for the calibration's look and for the baseline of the draws.
+    posterior = replace(posterior, center_losses=center_losses(posterior))
     kernel = sgld(batch_size, integrator="leimkuhler_matthews")
     calibration_key, sampling_key = jax.random.split(key)
     inspection = None

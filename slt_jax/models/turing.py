@@ -10,7 +10,7 @@ rounding error of one. `docs/programs.md` describes the semantics.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -79,8 +79,9 @@ def output_probabilities(
     return _SIMULATORS[semantics](code, problem)
 
 
+@cache
 def loss_function(problem: SynthesisProblem, semantics: str, potential: str = "nll") -> LossFn:
-    """`(params, batch) -> losses` for a batch of indices of inputs, `(batch,)`.
+    """`(params, batch) -> losses` for a batch of indices of inputs, `(batch,)`; equal arguments give the same function.
 
     The loss of an input is -log(1 - f) for the potential `"nll"`, f being the probability of an output that is not accepted, and
     f² + Σ p_y² over those outputs for `"squared_error"`.

@@ -19,15 +19,18 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
-from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, example_losses, restrict
+from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, restrict
 from slt_jax.progress import Stopped, never, progress_bar
 from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.center import center_losses
+from slt_jax.sampling.chain_looks import inspections, look_for_chains
 from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
-from slt_jax.sampling.inspection import Inspection, Look, check_losses, look
-from slt_jax.sampling.layout import Layout, chain_mesh, default_layout, map_chains, replicate
+from slt_jax.sampling.inspection import Inspection
+from slt_jax.sampling.layout import Layout, advance_chains, chain_mesh, default_layout, map_chains, replicate
+from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import watch_compilations
 from slt_jax.sampling.samples import ChainSettings, Samples, collect, select_chains
@@ -39,7 +42,6 @@ from slt_jax.typing import Observable, PRNGKey, Scalar
 __all__ = ["sample", "sample_chains", "sample_restrictions"]
 
 LONGEST_CHUNK = 1000  # draws recorded on the devices before they go to the host
-LOOK_STREAM = 2**31 - 2  # no chain has this number
 CHUNK_SECONDS = 0.5  # chunks grow until one takes this long: rare enough to cost nothing, often enough to be watched
 
 
@@ -200,8 +202,9 @@ def sample_chains(
     total_steps = num_burnin + num_draws * thinning
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
-    seen = _look(key, posterior, settings) if inspection is None or inspection is True else None
-    posterior, number = _with_baseline(posterior, kernel, baseline, num_chains * total_steps)
+    posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
+    seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
+    number = _baseline(posterior, baseline)
     program = _Program(
         kernel=kernel,
         mesh=chain_mesh(num_chains, devices),
@@ -228,31 +231,14 @@ def sample_chains(
         recorded = _advance_all(state, settings, shared, program, stages, progress, should_stop)
     acceptance = _acceptance(recorded.chains, settings, shared, program)
     if seen is not None:
-        inspection = _with_heating(seen, recorded.chains, kernel, float(np.max(settings.step_size)), metric)
-    found = inspection if isinstance(inspection, Inspection) else Inspection()
+        found = inspections(seen, recorded.chains, kernel, metric)
+    else:
+        found = [inspection if isinstance(inspection, Inspection) else Inspection()] * num_chains
     adapting = bool(np.any(kernel.is_adapting(recorded.chains.kernel_state)))
     return collect(
         recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
-        baseline if isinstance(baseline, str) else "number", number, replace(found, adapting=adapting),
+        baseline if isinstance(baseline, str) else "number", number, [replace(one, adapting=adapting) for one in found],
     )  # fmt: skip
-
-
-def _look(key: PRNGKey, posterior: LocalPosterior, settings: ChainSettings) -> Look | None:
-    """What there is at w*; `None` where chains have different posteriors, which share no curvature."""
-    uniform = all(np.unique(np.asarray(each)).size == 1 for each in (settings.nbeta, settings.localization))
-    if settings.restriction is not None or not uniform:
-        return None
-    return look(jax.random.fold_in(key, LOOK_STREAM), posterior)
-
-
-def _with_heating(
-    seen: Look, chains: ChainState, kernel: Kernel, step_size: float, metric: Metric | None
-) -> Inspection:
-    """The inspection with the heating of the matrix that the chains ended with."""
-    scale = jax.vmap(kernel.diagonal)(chains.kernel_state)
-    if scale is not None:
-        scale = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), scale)
-    return seen.heated(kernel, step_size, metric=metric, scale=scale)
 
 
 class _Program(NamedTuple):
@@ -265,30 +251,24 @@ class _Program(NamedTuple):
     record_center_loss: bool
 
 
-def _with_baseline(
+def _with_center_losses(
     posterior: LocalPosterior, kernel: Kernel, baseline: str | float, chain_steps: int
-) -> tuple[LocalPosterior, float | None]:
-    """The posterior with what the baseline needs, and the baseline's value if it is one number."""
-    if not isinstance(baseline, str):
-        return posterior, float(baseline)
-    if baseline == "full":
-        return posterior, float(np.asarray(_finite_center_losses(posterior), np.float64).mean())
+) -> LocalPosterior:
+    """The posterior with all its losses at w*, where the baseline needs them."""
     # One pass costs n forward evaluations, a paired forward pass one per example drawn: take the cheaper.
     drawn = chain_steps * (kernel.batch_size or posterior.n)
-    if drawn >= posterior.n:
-        posterior = replace(posterior, center_losses=_finite_center_losses(posterior))
-    return posterior, None
+    if posterior.center_losses is None and (baseline == "full" or (baseline == "paired" and drawn >= posterior.n)):
+        return replace(posterior, center_losses=center_losses(posterior))
+    return posterior
 
 
-def _finite_center_losses(posterior: LocalPosterior) -> jax.Array:
-    losses = _center_losses(posterior)
-    check_losses(np.asarray(losses))
-    return losses
-
-
-@jax.jit
-def _center_losses(posterior: LocalPosterior) -> jax.Array:
-    return example_losses(posterior, posterior.center)
+def _baseline(posterior: LocalPosterior, baseline: str | float) -> float | None:
+    """The baseline's value if it is one number; losses at w* that are not finite have none."""
+    if posterior.center_losses is not None and isinstance(baseline, str):
+        check_losses(np.asarray(posterior.center_losses))
+    if baseline == "full":
+        return float(np.asarray(posterior.center_losses, np.float64).mean())
+    return None if isinstance(baseline, str) else float(baseline)
 
 
 def _local(posterior: LocalPosterior, setting: ChainSettings) -> LocalPosterior:
@@ -309,8 +289,7 @@ def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Prog
 def _advance(
     chains: ChainState, settings: ChainSettings, shared: Any, counts: tuple, program: _Program
 ) -> tuple[ChainState, Any]:
-    def advance(per_chain: Any, shared: Any) -> Any:
-        chain, setting = per_chain
+    def advance(chain: ChainState, setting: ChainSettings, shared: Any) -> Any:
         (posterior, metric, observables, statistics), (active_draws, thinning, total_draws) = shared
         return run(
             chain,
@@ -327,7 +306,7 @@ def _advance(
             record_center_loss=program.record_center_loss,
         )
 
-    return map_chains(advance, program.mesh, program.layout)((chains, settings), (shared, counts))
+    return advance_chains(advance, program.mesh, program.layout)(chains, settings, (shared, counts))
 
 
 @partial(jax.jit, static_argnames="program")

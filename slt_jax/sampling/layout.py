@@ -10,9 +10,12 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["Layout", "chain_mesh", "default_layout", "map_chains", "replicate"]
+from slt_jax.trees import leading_axis
+
+__all__ = ["Layout", "advance_chains", "chain_mesh", "default_layout", "map_chains", "replicate"]
 
 Layout: TypeAlias = Literal["vmap", "map"]
 
@@ -37,11 +40,40 @@ def map_chains(function: Callable, mesh: Mesh, layout: Layout) -> Callable:
         one = partial(_call, function, shared)
         return jax.vmap(one)(per_chain) if layout == "vmap" else jax.lax.map(one, per_chain)
 
-    if mesh.size == 1:
-        return on_device
-    chains, everywhere = PartitionSpec("chain"), PartitionSpec()
-    # check_vma=False: no collective is used, and the chains' loop carries start from replicated constants.
-    return jax.shard_map(on_device, mesh=mesh, in_specs=(chains, everywhere), out_specs=chains, check_vma=False)
+    return _on_devices(on_device, mesh, (True, False))
+
+
+def advance_chains(function: Callable, mesh: Mesh, layout: Layout) -> Callable:
+    """`(chains, per_chain, shared) -> (chains, out)`: as `map_chains` of a `function(chain, per_chain_i, shared)` that returns the
+    moved chain beside `out`.
+
+    Chains that are taken in turn are moved where they stand: `lax.map` would keep all of them twice, before and after.
+    """
+
+    def in_turn(chains: Any, per_chain: Any, shared: Any) -> tuple[Any, Any]:
+        def at(i: Any, tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), tree)
+
+        def put(i: Any, tree: Any, one: Any) -> Any:
+            return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, i, 0), tree, one)
+
+        def move(i: Any, moved: tuple[Any, Any]) -> tuple[Any, Any]:
+            chains, outs = moved
+            chain, out = function(at(i, chains), at(i, per_chain), shared)
+            return put(i, chains, chain), put(i, outs, out)
+
+        out = jax.eval_shape(function, at(0, chains), at(0, per_chain), shared)[1]
+        outs = jax.tree.map(lambda leaf: jnp.zeros((leading_axis(chains), *leaf.shape), leaf.dtype), out)
+        return jax.lax.fori_loop(0, leading_axis(chains), move, (chains, outs))
+
+    def on_device(chains: Any, per_chain: Any, shared: Any) -> tuple[Any, Any]:
+        if layout == "vmap":
+            return jax.vmap(function, in_axes=(0, 0, None))(chains, per_chain, shared)
+        if leading_axis(chains) == 1:  # nothing is kept twice
+            return jax.lax.map(lambda one: function(*one, shared), (chains, per_chain))
+        return in_turn(chains, per_chain, shared)
+
+    return _on_devices(on_device, mesh, (True, True, False))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
@@ -51,3 +83,13 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 def _call(function: Callable, shared: Any, per_chain: Any) -> Any:
     return function(per_chain, shared)
+
+
+def _on_devices(on_device: Callable, mesh: Mesh, has_chains: tuple[bool, ...]) -> Callable:
+    """`on_device` on every device of `mesh`, with its chains of the arguments that have a chain axis."""
+    if mesh.size == 1:
+        return on_device
+    chains, everywhere = PartitionSpec("chain"), PartitionSpec()
+    specs = tuple(chains if has_chain else everywhere for has_chain in has_chains)
+    # check_vma=False: no collective is used, and the chains' loop carries start from replicated constants.
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=chains, check_vma=False)

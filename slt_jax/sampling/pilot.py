@@ -11,20 +11,21 @@ kernel itself finds it, from the step that is safe for the largest scale there c
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior
+from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import init_chain, run
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.sgld import AVERAGED_FRACTION, SGLD, sgld
-from slt_jax.typing import Array, Params, PRNGKey
+from slt_jax.typing import Array, Params, PRNGKey, Scalar
 
-__all__ = ["Neighbourhood", "find_neighbourhood", "settled_scale", "stiffest_curvature", "with_center"]
+__all__ = ["Neighbourhood", "find_neighbourhood", "pilot_ends", "settled_scale", "stiffest_curvature", "with_center"]
 
 DRAWS = 10  # places looked at per pilot chain
 LARGEST_DROP = 10.0  # by which a round may lower the stiffest curvature
@@ -154,20 +155,31 @@ def settled_scale(
     step_size = kernel.step_for(stiffest)
     for number in range(SCALE_ROUNDS):
         keys = jax.random.split(jax.random.fold_in(key, number), SCALE_CHAINS)
-        scale = _pilot_scale(keys, posterior, jnp.asarray(step_size), kernel=kernel, num_steps=steps)
+        ends = pilot_ends(keys, posterior, None, step_size, steps, kernel=kernel)
+        scale = jax.tree.map(lambda leaf: leaf.mean(axis=0), jax.vmap(kernel.diagonal)(ends))
         scaled = measure(scale)
         step_size = min(kernel.step_fraction / scaled, LARGEST_GAIN * step_size)
     return scale, scaled
 
 
-@partial(jax.jit, static_argnames=("kernel", "num_steps"))
-def _pilot_scale(keys: Array, posterior: LocalPosterior, step_size: Array, *, kernel: SGLD, num_steps: int) -> Params:
-    """The mean over short chains of the scale at their ends."""
+@partial(jax.jit, static_argnames="kernel")
+def pilot_ends(
+    keys: Array,
+    posterior: LocalPosterior,
+    metric: Metric | None,
+    step_size: Scalar,
+    num_steps: int | Array,
+    *,
+    kernel: Kernel,
+) -> Any:
+    """The states of `kernel` after `num_steps` from w*, one for every key, leading axis `chain`."""
 
-    def end(key: PRNGKey) -> Params:
+    def end(key: PRNGKey) -> Any:
         chain = init_chain(key, posterior, kernel)
-        chain, _ = run(chain, posterior, kernel, step_size=step_size, num_draws=1, thinning=num_steps)
-        assert kernel.preconditioner is not None
-        return kernel.preconditioner.scale(chain.kernel_state.preconditioner)
+        walked, _ = run(
+            chain, posterior, kernel, step_size=step_size, num_draws=1, thinning=num_steps, metric=metric,
+            record_center_loss=False,
+        )  # fmt: skip
+        return walked.kernel_state
 
-    return jax.tree.map(lambda leaf: leaf.mean(axis=0), jax.lax.map(end, keys))
+    return jax.lax.map(end, keys)

@@ -53,6 +53,7 @@ class Samples:
             loaded from a file.
         statistics: name -> state of a `Statistic` after the last draw (`BlockMoments`), leading axis `chain`.
         inspection: what was found at w* before sampling, and how hot these chains were.
+        inspections: the same for each chain, where chains have posteriors or step sizes of their own; else empty.
     """
 
     loss: np.ndarray
@@ -70,6 +71,7 @@ class Samples:
     chains: ChainState | None
     statistics: dict[str, Any] = field(default_factory=dict)
     inspection: Inspection = Inspection()  # noqa: RUF009 (frozen)
+    inspections: tuple[Inspection, ...] = ()
 
     @property
     def excess(self) -> np.ndarray:
@@ -77,7 +79,11 @@ class Samples:
         return self.loss - self.center_loss
 
     def __eq__(self, other: object) -> bool:
-        return records.same_fields(self, other, but=("chains",)) if isinstance(other, Samples) else NotImplemented
+        return (
+            records.same_fields(self, other, but=("chains", "inspections"))
+            if isinstance(other, Samples)
+            else NotImplemented
+        )
 
     def to_xarray(self) -> "xarray.DataTree":
         """What was recorded as a tree of datasets in the layout of ArviZ, with units and long names.
@@ -138,13 +144,16 @@ def select_chains(samples: Samples, chains: slice) -> Samples:
     flight wait for each other where XLA has no more threads than devices, and XLA then aborts the process.
     """
     names = ("loss", "center_loss", "grad_norm", "burnin_excess", "finite", "acceptance", "nbeta", "localization", "step_size")  # fmt: skip
-    picked = {name: getattr(samples, name)[chains] for name in names}
+    picked: dict[str, Any] = {name: getattr(samples, name)[chains] for name in names}
     observables = {name: values[chains] for name, values in samples.observables.items()}
     states = None
     if samples.chains is not None:
         device = min(samples.chains.key.devices(), key=lambda one: one.id)
         states = jax.tree.map(lambda leaf: leaf[chains], jax.device_put(samples.chains, device))
     statistics = jax.tree.map(lambda leaf: leaf[chains], samples.statistics)
+    found = samples.inspections[chains]
+    if found:
+        picked |= {"inspection": found[0], "inspections": found if len(set(found)) > 1 else ()}
     return replace(samples, observables=observables, statistics=statistics, chains=states, **picked)
 
 
@@ -161,7 +170,7 @@ def collect(
     settings: ChainSettings,
     baseline: str,
     number: float | None,
-    inspection: Inspection,
+    inspections: list[Inspection],
 ) -> Samples:
     """The stored traces and final chains as `Samples`; `number` is the baseline where it is one number."""
     num_chains = len(settings.step_size)
@@ -192,5 +201,6 @@ def collect(
         num_parameters=num_parameters(sampled),
         chains=chains._replace(statistics={}),
         statistics=jax.tree.map(np.asarray, chains.statistics),
-        inspection=inspection,
+        inspection=inspections[0],
+        inspections=tuple(inspections) if any(one != inspections[0] for one in inspections) else (),
     )

@@ -42,7 +42,7 @@ def sgld(
         batch_size: examples per gradient, drawn uniformly with replacement; `None` uses all of them at every step.
         preconditioner: `rmsprop(...)` or `adam(...)`; `None` for the identity. It adapts during burn-in and is constant
             from the first draw on: one that goes on adapting follows the chain, and then the chain keeps another law (its
-            variances come out 10 to 40% too large on a quadratic, at every step size).
+            variances come out 6 to 21% too large on a quadratic at steps of 3e-5 to 3e-4, `benchmarks/adapting.py`).
         integrator: "euler" is the step above, whose variances are too large by 1/(1 - εa/4) in a direction of curvature
             a = nβh + γ. "leimkuhler_matthews" replaces N by the mean of this step's and the last step's N: the same cost
             and the same stability limit εa < 4, but Gaussian variances are exact at any stable step and other averages are

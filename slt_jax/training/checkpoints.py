@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,19 @@ class CheckpointStore:
             )
         replace_file(path, json.dumps({**record(identity), "first_numbers": first_numbers()}, indent=1).encode())
 
-    def only_writer(self) -> AbstractContextManager[None]:
-        """Hold the store for this call alone: two processes that save into one store wreck it.
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the store for this call alone, until all that was saved is on disk: two processes that save into one store wreck it.
 
         Raises:
             ValueError: if another call holds it, or nothing can be written there.
         """
-        return only_writer(
-            self.directory / "writer.lock", f"the store of checkpoints {self.directory}", "give another store"
-        )
+        lock = self.directory / "writer.lock"
+        with only_writer(lock, f"the store of checkpoints {self.directory}", "give another store"):
+            try:
+                yield
+            finally:
+                self.wait()
 
     def save(self, step: int, params: Params, state: Any) -> None:
         """Keep `params` for good and `state` until two newer ones exist; returns before the disk is done."""

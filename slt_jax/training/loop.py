@@ -27,6 +27,7 @@ __all__ = [
 
 CHUNK_SECONDS = 5.0  # between two returns to the host
 SAVE_SECONDS = 120.0  # between two saves of the full state: what a kill costs
+BLOWN_UP = 1000.0  # a loss that ends so many times as high as it began was no training
 FIRST_STEPS = 3  # a store knows its training by them under another version of jax
 
 BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
@@ -127,7 +128,7 @@ def train(
 
     Raises:
         ValueError: if the stored state cannot be read, or the store is of another training or in use.
-        FloatingPointError: if the training loss stops being finite.
+        FloatingPointError: if the training loss stops being finite, or ends a thousand times as high as it began.
         Stopped: if `should_stop` said so.
     """
     with store.only_writer():
@@ -145,7 +146,7 @@ def train(
         targets = sorted({step for step in save_at if step <= num_steps} | {num_steps})
         if int(state.step) == 0 and targets[0] == 0:
             store.save(0, state.params, state)
-        clock = _Clock(max_chunk)
+        clock, made = _Clock(max_chunk), int(state.step) < num_steps
         for target in targets:
             while (step := int(state.step)) < target:
                 state, loss = advance(state, num_steps=jnp.asarray(min(clock.chunk, target - step), jnp.int32))
@@ -160,10 +161,18 @@ def train(
                 elif stop or clock.is_time_to_save():
                     store.save_state(step, state)
                 if stop:
-                    store.wait()
                     raise Stopped(f"stopped at step {step} of {num_steps}")
-        store.wait()
+        if made and float(loss) > BLOWN_UP * (first := _first_loss(key, loss_fn, params, batch_fn, data)) > 0:
+            raise FloatingPointError(
+                f"the training loss has risen from {first:.3g} to {float(loss):.3g}; lower the rate"
+            )
     return state
+
+
+def _first_loss(key: PRNGKey, loss_fn: LossFn, params: Params, batch_fn: BatchFn, data: Any) -> float:
+    """The loss of the first batch before training."""
+    step = jnp.zeros((), jnp.int32)
+    return float(jnp.mean(jax.jit(loss_fn)(params, batch_fn(jax.random.fold_in(key, step), step, data))))
 
 
 class _Clock:

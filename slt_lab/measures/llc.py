@@ -35,16 +35,17 @@ def llc_variables(prefix: str = "llc", chain: str = "chain") -> dict[str, Variab
         f"{prefix}_acceptance": Variable((), "Metropolis acceptance of a Langevin step"),
         f"{prefix}_per_chain": Variable((chain,), "LLC of each chain"),
         f"{prefix}_diverged": Variable((chain,), "whether a chain diverged"),
+        f"{prefix}_status": Variable((), "what the estimate says of itself: ok, or what is the matter"),
     }
 
 
 def estimate(samples: Samples, prefix: str = "llc") -> dict[str, Any]:
-    """The estimate and its diagnostics, named as in `llc_variables`; the text of its status as `status`."""
+    """The estimate and its diagnostics, named as in `llc_variables`."""
     found = asdict(llc(samples))
     names = {
-        "mean": prefix, **{name: f"{prefix}_{name}" for name in ("std_error", "rhat", "ess", "drift", "drift_std_error", "acceptance", "per_chain", "diverged")},
+        "mean": prefix, **{name: f"{prefix}_{name}" for name in ("std_error", "rhat", "ess", "drift", "drift_std_error", "acceptance", "per_chain", "diverged", "status")},
     }  # fmt: skip
-    return {variable: found[name] for name, variable in names.items()} | {"status": found["status"]}
+    return {variable: found[name] for name, variable in names.items()}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class RefinedLLC:
             "refined_llc": np.asarray([one.mean for one in estimates]),
             **found,
             "refined_llc_diverged": np.asarray([one.diverged.any() for one in estimates]),
+            "refined_llc_status": np.asarray([one.status for one in estimates]),
         }
 
     def _draw(self, posterior: LocalPosterior, part: Leaves | Slices) -> list[Samples]:
@@ -111,6 +112,7 @@ class RefinedLLC:
             "refined_llc_rhat": Variable(dims, "rank-normalised R-hat of the refined LLC"),
             "refined_llc_drift": Variable(dims, "refined LLC of the second half of the draws minus that of the first"),
             "refined_llc_diverged": Variable(dims, "whether a chain diverged"),
+            "refined_llc_status": Variable(dims, "what the estimate says of itself: ok, or what is the matter"),
         }
 
     def coords(self, subject: Subject) -> Mapping[str, Sequence]:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.page import FigureFile, Section, Table, save_figure, write_page
-from experiments.run_folder import RunFolder
+from configs.known_models import KnownModels
+from slt_lab.page import Page, Picture, Section, Table
 
-__all__ = ["report"]
+__all__ = ["page"]
 
 WANTED = (0.90, 0.99)
 """Where the coverage of 95% intervals should lie."""
@@ -16,18 +16,15 @@ MARKERS = "osD^vP"
 NUTS_COLOR = "black"
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
-    folder.write_summary(_summary(results))
-    nbeta, localization = folder.config["nbeta"], folder.config["localization"]
-    budget = folder.config["budget"]
-    chains = budget["repeats"] * budget["num_chains"]
+def page(results: xarray.Dataset, config: KnownModels) -> Page:
+    """The page of a run."""
+    budget = config.budget
+    chains = budget.repeats * budget.num_chains
     sections = [
         Section(
             "What there is to find",
             [
-                f"nβ = {nbeta:g}, γ = {localization:g}. 'Exact' is nβ E[L] under the local posterior at these settings, by "
+                f"nβ = {config.nbeta:g}, γ = {config.localization:g}. 'Exact' is nβ E[L] under the local posterior at these settings, by "
                 "quadrature or in closed form: what a perfect sampler reports. (For the linear network it is the mean of a "
                 "long NUTS run.) 'Asymptotic' is λ - (m - 1)/log nβ, to which it tends as nβ grows; the prior's width decides "
                 "how slowly."
@@ -37,30 +34,30 @@ def report(folder: RunFolder) -> None:
         Section(
             "Estimates",
             [
-                f"Every sampler made {budget['num_burnin']:,} burn-in steps and "
-                f"{budget['num_draws'] * budget['thinning']:,} more with full gradients, on {chains:,} chains; its step "
-                "follows from one rule (experiments/known_models/samplers.py). In the table: error relative to the exact "
+                f"Every sampler made {budget.num_burnin:,} burn-in steps and "
+                f"{budget.num_draws * budget.thinning:,} more with full gradients, on {chains:,} chains; its step "
+                "follows from one rule (slt_lab/comparison.py). In the table: error relative to the exact "
                 "value, ± one standard error, and in brackets the error in standard errors. Euler's SGLD has a bias of first "
                 "order in its step, which is part of what is shown. Where the Hessian vanishes at w*, the curvature metric "
                 "is a multiple of the identity, and metric SGLD is Leimkuhler-Matthews SGLD with another seed.",
                 _findings(results),
             ],
             _estimate_table(results),
-            [_estimates_figure(folder, results)],
+            [_estimates_figure(results)],
         ),
         Section("NUTS", ["blackjax's No-U-Turn sampler on the same posteriors."], _nuts_table(results)),
         Section(
             "Do the error bars mean anything?",
             [
-                f"The chains fall into {budget['repeats']} repeated estimates of {budget['num_chains']} chains x "
-                f"{budget['num_draws']} draws. Below: the share whose 95% interval (mean ± 1.96 standard errors) holds the "
+                f"The chains fall into {budget.repeats} repeated estimates of {budget.num_chains} chains x "
+                f"{budget.num_draws} draws. Below: the share whose 95% interval (mean ± 1.96 standard errors) holds the "
                 "value the sampler should converge to, and in brackets that of 68% intervals. The value is the exact one; for "
                 "Euler's SGLD on the quadratic it is the known one at its own step. On the other models Euler's misses are its "
                 "bias, and the error ratio (stated standard error over the actual spread of the repeats) tells the two "
                 "apart.",
             ],
             _coverage_table(results),
-            [_coverage_figure(folder, results)],
+            [_coverage_figure(results)],
         ),
         Section("Stated standard error over actual spread of the repeats", table=_ratio_table(results)),
     ]
@@ -68,16 +65,16 @@ def report(folder: RunFolder) -> None:
         "Every sampler of the library on models whose learning coefficient is known, and whose finite-temperature value is "
         "known too."
     )
-    lost = int(results["mean"].isnull().sum())
+    lost = int(results.llc.isnull().sum())
     warnings = [f"{lost} estimates are NaN: a chain diverged."] if lost else []
-    write_page(folder, f"known-models, config {folder.config_name}", lead, sections, warnings)
+    return Page("known-models", lead, sections, warnings, _summary(results))
 
 
 def _errors(results: xarray.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Relative error, its standard error, and the error in standard errors, each `(model, sampler)`."""
     exact = results.exact.values[:, None]
-    error = results["mean"].values - exact
-    return error / exact, results.std_error.values / exact, error / results.std_error.values
+    error = results.llc.values - exact
+    return error / exact, results.llc_std_error.values / exact, error / results.llc_std_error.values
 
 
 def _summary(results: xarray.Dataset) -> dict[str, Any]:
@@ -91,15 +88,15 @@ def _summary(results: xarray.Dataset) -> dict[str, Any]:
             "asymptotic": float(at.asymptotic),
             "learning_coefficient": float(at.learning_coefficient),
             "multiplicity": int(at.multiplicity),
-            "nuts": {"mean": float(at.nuts_mean), "std_error": float(at.nuts_std_error)},
+            "nuts": {"mean": float(at.nuts_llc), "std_error": float(at.nuts_llc_std_error)},
             "samplers": {
                 str(sampler): {
-                    "mean": float(at["mean"][j]),
-                    "std_error": float(at.std_error[j]),
+                    "mean": float(at.llc[j]),
+                    "std_error": float(at.llc_std_error[j]),
                     "relative_error": float(relative[i, j]),
                     "score": float(scores[i, j]),
-                    "rhat": float(at.rhat[j]),
-                    "ess": float(at.ess[j]),
+                    "rhat": float(at.llc_rhat[j]),
+                    "ess": float(at.llc_ess[j]),
                     "step_size": float(at.step_size[j]),
                     "seconds": float(at.seconds[j]),
                     "within_68": float(at.coverage[j, 0]),
@@ -118,7 +115,7 @@ def _summary(results: xarray.Dataset) -> dict[str, Any]:
 
 def _ratios(results: xarray.Dataset) -> np.ndarray:
     """Mean stated standard error of one repeat over the spread of the repeats, `(model, sampler)`."""
-    return (results.repeat_std_error.mean("repeat") / results.repeat_mean.std("repeat", ddof=1)).values
+    return (results.repeat_llc_std_error.mean("repeat") / results.repeat_llc.std("repeat", ddof=1)).values
 
 
 def _findings(results: xarray.Dataset) -> str:
@@ -152,15 +149,15 @@ def _estimate_table(results: xarray.Dataset) -> Table:
 
 
 def _nuts_table(results: xarray.Dataset) -> Table:
-    measured = results.where(results.nuts_mean.notnull(), drop=True)
+    measured = results.where(results.nuts_llc.notnull(), drop=True)
     rows = []
     for name in measured.model.values:
         at = measured.sel(model=name)
-        score = (float(at.nuts_mean) - float(at.exact)) / float(at.nuts_std_error)
-        worst = np.abs((at["mean"] - at.nuts_mean) / np.hypot(at.std_error, at.nuts_std_error))
+        score = (float(at.nuts_llc) - float(at.exact)) / float(at.nuts_llc_std_error)
+        worst = np.abs((at.llc - at.nuts_llc) / np.hypot(at.llc_std_error, at.nuts_llc_std_error))
         rows.append(
             [
-                str(name), f"{float(at.exact):.4f}", f"{float(at.nuts_mean):.4f} ± {float(at.nuts_std_error):.4f}",
+                str(name), f"{float(at.exact):.4f}", f"{float(at.nuts_llc):.4f} ± {float(at.nuts_llc_std_error):.4f}",
                 f"{score:+.1f}", f"{float(at.nuts_divergences):.2%}",
                 ", ".join(f"{sampler} {float(z):.1f}" for sampler, z in zip(results.sampler.values, worst, strict=True)),
             ]
@@ -185,7 +182,7 @@ def _ratio_table(results: xarray.Dataset) -> Table:
     return Table(["model", *map(str, results.sampler.values)], rows)
 
 
-def _estimates_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _estimates_figure(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     relative, errors, _ = _errors(results)
@@ -198,11 +195,11 @@ def _estimates_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
         ax.errorbar(
             100 * relative[:, j], heights, xerr=bars, fmt=MARKERS[j % len(MARKERS)], markersize=4, label=str(sampler)
         )
-    gap = (results.nuts_mean - results.exact) / results.exact
+    gap = (results.nuts_llc - results.exact) / results.exact
     ax.errorbar(
         100 * gap,
         rows + 0.4,
-        xerr=200 * results.nuts_std_error / results.exact,
+        xerr=200 * results.nuts_llc_std_error / results.exact,
         fmt="*",
         color=NUTS_COLOR,
         label="NUTS",
@@ -216,10 +213,10 @@ def _estimates_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     ax.set_xlabel("error of the estimate relative to the exact value, in percent (bars: 2 standard errors)")
     figure.legend(fontsize=7, loc="outside upper center", ncols=4)
     caption = "Every sampler at the same number of gradients, against the exact finite-nβ value; linear to ±10%, logarithmic beyond."
-    return save_figure(folder, "estimates", figure, caption)
+    return Picture("estimates", figure, caption)
 
 
-def _coverage_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _coverage_figure(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     names, number = [str(name) for name in results.model.values], results.sizes["sampler"]
@@ -245,4 +242,4 @@ def _coverage_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     caption = (
         "Coverage of the intervals of repeated estimates; grey: where 95% coverage is wanted. Bars: binomial error."
     )
-    return save_figure(folder, "coverage", figure, caption)
+    return Picture("coverage", figure, caption)

@@ -14,7 +14,12 @@ from slt_jax.sampling.diagnostics import effective_sample_size, monte_carlo_std_
 from slt_jax.sampling.layout import Layout, chain_mesh, map_chains
 from slt_jax.typing import Array, PRNGKey
 
-__all__ = ["NutsEstimate", "nuts_llc"]
+__all__ = ["FEWEST_DRAWS", "FEWEST_WARMUP", "NutsEstimate", "nuts_llc"]
+
+FEWEST_WARMUP = 5
+"""With fewer steps of adaptation the chains do not leave w*."""
+FEWEST_DRAWS = 4
+"""Fewer have no standard error."""
 
 
 class NutsEstimate(NamedTuple):

@@ -2,6 +2,7 @@
 the posterior lives, which pilot chains look up (`slt_jax.sampling.pilot`), for at w* = 0 of a singular model the curvature
 vanishes."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from experiments.run_folder import RunFolder
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.metrics import CurvatureMetric
 from slt_jax.sampling.pilot import Neighbourhood, find_neighbourhood
@@ -18,8 +18,10 @@ from slt_jax.sampling.sampler import Sampler
 from slt_jax.sampling.sgld import sgld
 from slt_jax.sampling.sgnht import sgnht
 from slt_jax.typing import PRNGKey
+from slt_lab.errors import UserError
+from slt_lab.folder import RunFolder
 
-__all__ = ["Compared", "samplers", "slug", "stored_neighbourhood"]
+__all__ = ["Compared", "named", "samplers", "slug", "stored_neighbourhood"]
 
 STEP_FRACTION, THERMOSTAT_FRACTION = 0.3, 0.1
 MOMENTUM = 0.9
@@ -59,6 +61,19 @@ def samplers(batch_size: int | None) -> list[Compared]:
         "metric SGLD": Sampler(average(), CurvatureMetric(), step_fraction=STEP_FRACTION),
     }
     return [Compared(name, sampler) for name, sampler in chosen.items()]
+
+
+def named(every: Sequence[Compared], names: Sequence[str]) -> list[Compared]:
+    """Those of `every` that are called `names`; all if there are none.
+
+    Raises:
+        UserError: if one is not there.
+    """
+    known = {sampler.name: sampler for sampler in every}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"there is no sampler '{unknown[0]}'; there are: {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def slug(compared: Compared) -> str:

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 import xarray
 
+from configs.deep_linear_networks import DeepLinearNetworks
 from experiments.deep_linear_networks.accuracy import accuracy, sides_with_local
 from experiments.deep_linear_networks.figures import draw_figures
-from experiments.page import Section, Table, write_page
-from experiments.run_folder import RunFolder
+from slt_lab.page import Page, Section, Table
 
-__all__ = ["report", "summary"]
+__all__ = ["networks_csv", "page", "summary"]
 
 KEYS = (
     "median_abs_relative_error", "p90_abs_relative_error", "median_relative_error", "order_preservation", "nan_share",
@@ -21,13 +20,9 @@ HESSIAN_SHARE = 0.8
 GAPS = (0.1, 0.15, 0.2)
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json`, `networks.csv` and `report.html`."""
-    results = folder.read_results()
-    numbers = summary(results)
-    folder.write_summary(numbers)
-    write_networks(folder, results)
-    figures = draw_figures(folder, results)
+def page(results: xarray.Dataset, config: DeepLinearNetworks) -> Page:
+    """The page of a run, with `networks.csv`."""
+    numbers, figures = summary(results), draw_figures(results, config)
     sections = [
         Section(
             f"Class {name}",
@@ -44,11 +39,13 @@ def report(folder: RunFolder) -> None:
         "Random deep linear networks as in the published accuracy study (arXiv 2402.03698); `study` is that study's own "
         "setting. Every setting is one rule for all networks."
     )
-    lost = int(results.diverged.sum())
+    lost = int(results.llc_diverged.sum())
     warnings = [f"{lost} estimates diverged and are NaN."] if lost else []
     if left := int(results.excursion.sum()):
         warnings.append(f"{left} chains spent some draws far above their level (column `excursion` of networks.csv).")
-    write_page(folder, f"deep-linear-networks, config {folder.config_name}", lead, sections, warnings)
+    return Page(
+        "deep-linear-networks", lead, sections, warnings, numbers, files={"networks.csv": networks_csv(results)}
+    )
 
 
 def summary(results: xarray.Dataset) -> dict[str, Any]:
@@ -63,10 +60,10 @@ def summary(results: xarray.Dataset) -> dict[str, Any]:
         numbers[str(name)] = {}
         for setting in results.setting.values:
             at = at_class.sel(setting=setting)
-            measured = (at.diverged.notnull() & at.upper.notnull()).values
+            measured = at.measured.values
             if not measured.any():
                 continue
-            certified = measured & (at.certified.values == 1)
+            certified = measured & at.certified.values
             higher_orders = certified & (at.half_hessian_rank.values < HESSIAN_SHARE * at.upper.values)
             costs = {key: float(at[key].values[measured].mean()) for key in ("gradient_evaluations", "seconds")}
             numbers[str(name)][str(setting)] = {
@@ -100,12 +97,12 @@ def _table(settings: dict[str, Any]) -> Table:
     return Table(head, rows)
 
 
-def write_networks(folder: RunFolder, results: xarray.Dataset) -> None:
+def networks_csv(results: xarray.Dataset) -> str:
     """`networks.csv`: one row per class, setting and network."""
     columns = (
         "llc",
         "llc_std_error",
-        "diverged",
+        "llc_diverged",
         "excursion",
         "gradient_evaluations",
         "seconds",
@@ -113,13 +110,14 @@ def write_networks(folder: RunFolder, results: xarray.Dataset) -> None:
         "metric_rank",
     )
     truths = ("lower", "upper", "certified", "half_hessian_rank", "aoyagi", "multiplicity_bound", "num_parameters")
-    lines = [",".join(("class", "setting", "seed", *truths, *columns))]
+    names = [name.removeprefix("llc_") if name == "llc_diverged" else name for name in columns]
+    lines = [",".join(("class", "setting", "seed", *truths, *names))]
     for name in results["class"].values:
         for setting in results.setting.values:
             for seed in results.seed.values:
                 at = results.sel({"class": name, "setting": setting, "seed": seed})
-                if np.isnan(at.diverged) or np.isnan(at.upper):
+                if not at.measured:
                     continue
                 cells = [f"{float(at[key]):.6g}" for key in (*truths, *columns)]
                 lines.append(",".join((str(name), str(setting), str(int(seed)), *cells)))
-    (folder.path / "networks.csv").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"

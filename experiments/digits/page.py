@@ -5,20 +5,18 @@ from typing import Any
 import numpy as np
 import xarray
 
-from experiments.digits.measure import NUTS
-from experiments.page import FigureFile, Section, Table, save_figure, write_page
-from experiments.run_folder import RunFolder
+from configs.digits import Digits
+from experiments.digits.gather import NUTS
 from slt_jax.plotting import LLC_COLOR, plot_traces
+from slt_lab.page import Page, Picture, Section, Table
 
-__all__ = ["report"]
+__all__ = ["page"]
 
 
-def report(folder: RunFolder) -> None:
-    """Write figures, `summary.json` and `report.html`."""
-    results = folder.read_results()
-    folder.write_summary(_summary(results))
+def page(results: xarray.Dataset, config: Digits) -> Page:
+    """The page of a run."""
     sections = [
-        Section("The network", [_network_story(folder, results)]),
+        Section("The network", [_network_story(results, config)]),
         Section(
             "Its LLC, by every sampler",
             [
@@ -27,20 +25,20 @@ def report(folder: RunFolder) -> None:
                 _agreement(results),
             ],
             _table(results),
-            [_estimates_figure(folder, results), _traces_figure(folder, results)],
+            [_estimates_figure(results), _traces_figure(results, config.sampling.thinning)],
         ),
     ]
     lead = "One network trained on scikit-learn's digits, and its LLC by every sampler on the same local posterior."
-    lost = int(results["mean"].isnull().sum())
+    lost = int(results.llc.isnull().sum())
     warnings = [f"{lost} estimates are NaN: a chain diverged."] if lost else []
-    write_page(folder, f"digits, config {folder.config_name}", lead, sections, warnings)
+    return Page("digits", lead, sections, warnings, _summary(results))
 
 
 def _distance(results: xarray.Dataset) -> np.ndarray:
     """Difference from NUTS in joint standard errors, `(sampler,)`."""
     reference = results.sel(sampler=NUTS)
-    joint = np.hypot(results.std_error, reference.std_error)
-    return ((results["mean"] - reference["mean"]) / joint).values
+    joint = np.hypot(results.llc_std_error, reference.llc_std_error)
+    return ((results.llc - reference.llc) / joint).values
 
 
 def _summary(results: xarray.Dataset) -> dict[str, Any]:
@@ -49,21 +47,23 @@ def _summary(results: xarray.Dataset) -> dict[str, Any]:
     for i, name in enumerate(results.sampler.values):
         at = results.isel(sampler=i)
         numbers = {
-            key: float(at[key]) for key in ("mean", "std_error", "rhat", "ess", "step_size", "gradients", "seconds")
+            "mean": float(at.llc),
+            **{key: float(at[f"llc_{key}"]) for key in ("std_error", "rhat", "ess")},
+            **{key: float(at[key]) for key in ("step_size", "gradients", "seconds")},
         }
         rows[str(name)] = {**numbers, "distance_from_nuts": float(distance[i])}
     names = ("num_parameters", "nbeta", "loss", "gradient_norm", "train_accuracy", "test_accuracy", "nuts_divergences")
     return {**{name: float(results[name]) for name in names}, "samplers": rows}
 
 
-def _network_story(folder: RunFolder, results: xarray.Dataset) -> str:
-    network, sampling = folder.config["network"], folder.config["sampling"]
+def _network_story(results: xarray.Dataset, config: Digits) -> str:
+    network = config.network
     return (
-        f"64 pixels, {network['hidden_units']} tanh units, 10 classes: {int(results.num_parameters)} parameters, trained on "
-        f"{network['num_examples']} images to a loss of {float(results.loss):.2g} nats (gradient norm "
+        f"64 pixels, {network.hidden_units} tanh units, 10 classes: {int(results.num_parameters)} parameters, trained on "
+        f"{network.num_examples} images to a loss of {float(results.loss):.2g} nats (gradient norm "
         f"{float(results.gradient_norm):.1g}); accuracy {float(results.train_accuracy):.1%} there and "
         f"{float(results.test_accuracy):.1%} on the other images. nβ = {float(results.nbeta):.1f}, γ = "
-        f"{sampling['localization']:g}."
+        f"{config.sampling.localization:g}."
     )
 
 
@@ -80,31 +80,31 @@ def _table(results: xarray.Dataset) -> Table:
         at = results.sel(sampler=name)
         rows.append(
             [
-                str(name), f"{float(at['mean']):.2f} ± {float(at.std_error):.2f}",
-                "" if name == NUTS else f"{distance:+.1f}", f"{float(at.rhat):.3f}", f"{float(at.ess):.0f}",
+                str(name), f"{float(at.llc):.2f} ± {float(at.llc_std_error):.2f}",
+                "" if name == NUTS else f"{distance:+.1f}", f"{float(at.llc_rhat):.3f}", f"{float(at.llc_ess):.0f}",
                 f"{float(at.gradients):,.0f}", f"{float(at.seconds):.0f}",
             ]
         )  # fmt: skip
     return Table(["sampler", "LLC", "distance", "R-hat", "ESS", "gradients", "seconds"], rows)
 
 
-def _estimates_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _estimates_figure(results: xarray.Dataset) -> Picture:
     import matplotlib.pyplot as plt
 
     count = results.sizes["sampler"]
     figure, ax = plt.subplots(figsize=(7, 0.4 * count + 1), layout="constrained")
     rows = np.arange(count)[::-1]
     reference = results.sel(sampler=NUTS)
-    middle, width = float(reference["mean"]), 2 * float(reference.std_error)
+    middle, width = float(reference.llc), 2 * float(reference.llc_std_error)
     ax.axvspan(middle - width, middle + width, color="0.92")
     ax.axvline(middle, color="0.5", linewidth=0.9)
-    ax.errorbar(results["mean"], rows, xerr=2 * results.std_error, fmt="o", markersize=4, color=LLC_COLOR, capsize=2)
+    ax.errorbar(results.llc, rows, xerr=2 * results.llc_std_error, fmt="o", markersize=4, color=LLC_COLOR, capsize=2)
     ax.set_yticks(rows, [str(name) for name in results.sampler.values])
     ax.set_xlabel("LLC (bars: 2 standard errors; grey: NUTS)")
-    return save_figure(folder, "estimates", figure, "The LLC of one network by every sampler, beside NUTS.")
+    return Picture("estimates", figure, "The LLC of one network by every sampler, beside NUTS.")
 
 
-def _traces_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
+def _traces_figure(results: xarray.Dataset, thinning: int) -> Picture:
     import matplotlib.pyplot as plt
 
     names = results.sampled.values
@@ -113,15 +113,13 @@ def _traces_figure(folder: RunFolder, results: xarray.Dataset) -> FigureFile:
     figure, axes = plt.subplots(
         lines, columns, figsize=(3.4 * columns, 2.4 * lines), layout="constrained", squeeze=False, sharey=True
     )
-    reference = float(results.sel(sampler=NUTS)["mean"])
+    reference = float(results.sel(sampler=NUTS).llc)
     for ax in axes.ravel()[len(names) :]:
         ax.axis("off")
     for name, ax in zip(names, axes.ravel(), strict=False):
         at = results.sel(sampled=name)
-        thinning = folder.config["sampling"]["thinning"]
-        plot_traces(ax, at.burnin_trace.values, at.trace.values, thinning=thinning)
+        plot_traces(ax, at.llc_burnin_trace.values, at.llc_trace.values, thinning=thinning)
         ax.axhline(reference, color="black", linestyle="--", linewidth=0.8)
         ax.set_title(str(name), fontsize=9)
-    return save_figure(
-        folder, "traces", figure, "Running mean of nβ(L - L*) along every chain, burn-in grey; dashed: NUTS."
-    )
+    caption = "Running mean of nβ(L - L*) along every chain, burn-in grey; dashed: NUTS."
+    return Picture("traces", figure, caption)

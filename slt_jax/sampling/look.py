@@ -1,0 +1,300 @@
+"""One look at a posterior before it is sampled: what would make its LLC wrong without a sign of it in the chains.
+
+Everything is evaluated at w*, or a little beside it: all losses once, those of a few examples among different neighbours, the
+gradient, and Ritz pairs of the Hessian from a Krylov space that starts at the gradient. In a Ritz direction v with curvature
+a = nβh + γ,
+
+    nβ²(vᵀg)²/a   is twice what the potential can fall by from w*: the LLC reads low by half of the sum;
+    nβ²Var(vᵀgᵢ)/B  is the variance of a minibatch's force, which a kernel turns into heat (`Kernel.heating`).
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from slt_jax.posterior import LocalPosterior, check_posterior
+from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.center import (
+    CENTER_CHUNK,
+    Center,
+    Ritz,
+    center_losses,
+    check_finite_center,
+    generator,
+    losses_at,
+    ritz_space,
+)
+from slt_jax.sampling.inspection import Inspection
+from slt_jax.sampling.metrics import Metric
+from slt_jax.trees import num_parameters
+from slt_jax.typing import Params, PRNGKey
+
+__all__ = ["HESSIAN_EXAMPLES", "Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
+
+NEIGHBOURS, FEWEST_NEIGHBOURS = 64, 16
+NEIGHBOUR_TOLERANCE = {4: 1e-3, 8: 1e-3, 2: 5e-2}
+"""Relative change of a loss among other neighbours that is more than rounding, by bytes of the losses' type."""
+BESIDE = 0.03  # neighbours are compared at w* moved by this share of every leaf's size: at w* losses may all be zero
+HESSIAN_EXAMPLES = 512
+KRYLOV_BLOCK, KRYLOV_BLOCKS = 4, 4
+EXAMPLES, BESIDE_STREAM, KRYLOV = range(3)  # streams of the look's key
+
+
+class Measured(NamedTuple):
+    """What a look measures, whatever nβ and γ.
+
+    Attributes:
+        center: the examples, and derivatives over them.
+        losses: all n at w*, `(n,)`.
+        spacing: distance between neighbouring numbers of the losses' own type at the mean of their sizes.
+        slopes: gradient of the mean loss along each Ritz vector, `(direction,)`.
+        ritz: Ritz pairs of ∇²L, `None` if the loss cannot be differentiated twice.
+    """
+
+    center: Center
+    losses: np.ndarray
+    spacing: float
+    slopes: np.ndarray
+    ritz: Ritz | None
+
+
+class Look(NamedTuple):
+    """A `Measured` at one nβ and γ: an `Inspection` without heating, and what heating is computed from, one row a Ritz direction.
+
+    Attributes:
+        inspection: see there.
+        directions: orthonormal columns, `(parameters, direction)`.
+        weights: the share of ½ that a direction adds to the LLC, nβh/(nβh + γ), `(direction,)`.
+        noise: nβ²Var(vᵀgᵢ) over examples, `(direction,)`.
+    """
+
+    inspection: Inspection
+    directions: np.ndarray
+    weights: np.ndarray
+    noise: np.ndarray
+
+    def heating(
+        self, kernel: Kernel, step_size: float, metric: Metric | None = None, scale: Params | None = None
+    ) -> float:
+        """Share by which minibatch noise raises the LLC; `scale` is the diagonal of a preconditioner, if there is one."""
+        total = self.weights.sum()
+        if np.isnan(self.inspection.top_curvature):
+            return float("nan")
+        if kernel.batch_size is None or not total > 0:
+            return 0.0
+        stretch, along = np.ones(len(self.noise)), np.zeros(len(self.noise), bool)
+        if metric is not None:
+            coefficients = np.asarray(metric.directions).T @ self.directions
+            difference = np.asarray(metric.scales) - float(metric.rest)
+            stretch = float(metric.rest) + (difference[:, None] * coefficients**2).sum(axis=0)
+            along = (coefficients**2).sum(axis=0) > 0.5
+        elif scale is not None:
+            stretch = (self.directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
+        shares = kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along)
+        return float((self.weights * shares).sum() / total)
+
+    def heated(self, kernel: Kernel, step_size: float, **matrices: Metric | Params | None) -> Inspection:
+        """The inspection with the heating of this kernel and step."""
+        heating = self.heating(kernel, step_size, **matrices)
+        return replace(self.inspection, heating=heating, batch_size=kernel.batch_size)
+
+
+def inspect(
+    posterior: LocalPosterior,
+    kernel: Kernel,
+    *,
+    step_size: float | None = None,
+    metric: Metric | None = None,
+    seed: int = 0,
+) -> Inspection:
+    """Look at `posterior` as `sample` does before it starts, and return what was found.
+
+    Args:
+        posterior: what would be sampled.
+        kernel: what would sample it; its batch size decides about heating.
+        step_size: in the kernel's meaning; without one `Inspection.heating` is NaN.
+        metric: the constant metric that would be given to `sample`.
+        seed: of the random directions that are looked at.
+
+    Raises:
+        ValueError: if `loss_fn` is not finite at w* (with the number of the example), or an example's loss depends on its
+            neighbours.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> x = jnp.linspace(-1.0, 1.0, 100)
+        >>> posterior = slt_jax.LocalPosterior(lambda w, x: (w * x) ** 2, x, jnp.ones(()), 20.0, 1.0)
+        >>> slt_jax.inspect(posterior, slt_jax.sgld(10)).findings[0][:13]
+        'not a minimum'
+    """
+    check_posterior(posterior)
+    found = look(jax.random.key(seed), posterior, kernel.batch_size)
+    if step_size is None:
+        return found.inspection
+    return found.heated(kernel, step_size, metric=metric)
+
+
+def look(key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None) -> Look:
+    """Look at the posterior around w*, as `measure` and `judge` do.
+
+    Raises:
+        ValueError: as `inspect`.
+    """
+    return judge(measure(key, posterior, batch_size), float(posterior.nbeta), float(posterior.localization))
+
+
+def measure(
+    key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None, chunk_size: int | None = None
+) -> Measured:
+    """All n losses, and about thirty Hessian-vector products of 512 examples.
+
+    Args:
+        key: typed PRNG key; chooses the examples and the first vectors.
+        posterior: what will be sampled; its `center_losses` are used if it has them.
+        batch_size, chunk_size: what may be held in memory; see `Center.of`.
+
+    Raises:
+        ValueError: as `inspect`.
+    """
+    check_finite_center(posterior)
+    center = Center.of(generator(key, EXAMPLES), posterior, batch_size, chunk_size)
+    # Differences first: statistics of a batch also turn one bad example into a bad batch.
+    check_neighbours(_among_others(generator(key, BESIDE_STREAM), center))
+    known = posterior.center_losses
+    losses = np.asarray(
+        center_losses(posterior, min(CENTER_CHUNK, 8 * center.chunks.shape[1])) if known is None else known
+    )
+    check_losses(losses)
+    apart = _spacing(center.posterior, losses)
+    try:
+        gradient = center.derivatives(_nothing(posterior)).gradient
+    except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
+        _check_gradient(center.posterior)
+        return Measured(center, losses, apart, np.zeros(0), None)
+    ritz = _ritz(generator(key, KRYLOV), center, gradient)
+    if not np.isfinite(ritz.values).all():
+        raise ValueError(
+            "the Hessian of the loss at center is not finite; check that loss_fn is smooth and finite at w*"
+        )
+    return Measured(center, losses, apart, gradient @ ritz.vectors, ritz)
+
+
+def _check_gradient(posterior: LocalPosterior) -> None:
+    """Refuse a loss without a gradient."""
+    try:
+        jax.eval_shape(jax.grad(lambda w: jnp.mean(posterior.losses(w, posterior.data))), posterior.center)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(
+            f"loss_fn has no gradient that JAX can take ({str(error).split('. ')[0].rstrip('.')}); write it with operations that "
+            "can be differentiated"
+        ) from error
+
+
+def judge(measured: Measured, nbeta: float, localization: float) -> Look:
+    """What was measured, at one nβ and γ."""
+    coarse = nbeta * measured.spacing
+    if measured.ritz is None:
+        unseen = Inspection(spacing=coarse, localization=localization, looked=True)
+        return Look(unseen, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+    curvatures = nbeta * measured.ritz.values.astype(np.float64)
+    stiffness = np.maximum(curvatures, 0.0) + localization
+    noise = nbeta**2 * measured.ritz.slopes.var(axis=0, dtype=np.float64)
+    # A gradient of part of the data is noisy by itself; what noise adds to the squares on average comes off again.
+    missing = 1 / measured.center.count - 1 / measured.losses.size
+    squares = (nbeta * measured.slopes.astype(np.float64)) ** 2
+    usable = stiffness > 0
+    terms = np.divide(squares, stiffness, out=np.zeros_like(squares), where=usable)
+    by_chance = np.divide(noise * missing, stiffness, out=np.zeros_like(squares), where=usable)
+    gain = (terms.sum() - by_chance.sum() - 3 * np.sqrt(2 * (by_chance**2).sum())) / 2
+    inspection = Inspection(
+        gain=max(float(gain), 0.0),
+        lowest_curvature=float(curvatures.min()),
+        top_curvature=float(curvatures.max()),
+        spacing=coarse,
+        localization=localization,
+        looked=True,
+    )
+    weights = np.divide(np.maximum(curvatures, 0.0), stiffness, out=np.zeros_like(stiffness), where=usable)
+    return Look(inspection, measured.ritz.vectors.astype(np.float64), weights, noise)
+
+
+def _spacing(posterior: LocalPosterior, losses: np.ndarray) -> float:
+    """The distance between neighbouring numbers of the losses' own type at the mean of their sizes."""
+    examples = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), posterior.data)
+    own = jax.eval_shape(posterior.loss_fn, posterior.full_params(posterior.center), examples).dtype
+    return float(jnp.finfo(own).eps) * float(np.abs(losses.astype(np.float64)).mean())
+
+
+def check_losses(losses: np.ndarray) -> None:
+    """Refuse losses at w*, one for every example, that are not finite, naming the first."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise ValueError(
+            f"loss_fn is {losses[bad[0]]} at w* for example {bad[0]} of the data ({bad.size} of {losses.size} examples are "
+            "not finite); mend those examples or leave them out"
+        )
+
+
+def check_neighbours(beside: np.ndarray) -> None:
+    """Refuse losses that change with the examples beside them; rows of `beside` are the same examples among others."""
+    if beside.size == 0:
+        return
+    size = np.abs(beside[0]).max()
+    with np.errstate(invalid="ignore"):
+        changes = np.abs(beside[1:] - beside[0]).max(axis=0)
+    allowed = NEIGHBOUR_TOLERANCE[beside.dtype.itemsize] * size
+    together = np.isfinite(beside).all(axis=0)
+    mixed = np.isfinite(beside).any(axis=0) & ~together
+    if mixed.any() or (together.any() and changes[together].max() > allowed):
+        raise ValueError(
+            "loss_fn gives an example another loss when its neighbours in the batch, or their order, change; every example "
+            "must be judged alone: running statistics instead of a batch's (BatchNorm in evaluation mode), no dropout, no "
+            "in-batch terms"
+        )
+
+
+def _nothing(posterior: LocalPosterior) -> np.ndarray:
+    """No direction at all, in the number type of the parameters."""
+    leaves = jax.tree.leaves(posterior.center)
+    return np.zeros((1, num_parameters(posterior.center)), jnp.result_type(*leaves))
+
+
+def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Ritz:
+    """Ritz pairs of ∇²L from a block of the gradient and random vectors; all pairs of a small Hessian."""
+    dim = gradient.size
+    if dim <= KRYLOV_BLOCK * KRYLOV_BLOCKS:
+        start, blocks = np.eye(dim, dtype=gradient.dtype), 1
+    else:
+        start, blocks = rng.standard_normal((dim, KRYLOV_BLOCK)).astype(gradient.dtype), KRYLOV_BLOCKS
+        size = np.linalg.norm(gradient)
+        if size > 0:
+            start[:, 0] = gradient / size
+    return ritz_space(lambda vectors: center.derivatives(vectors, HESSIAN_EXAMPLES), start, blocks)
+
+
+def _among_others(rng: np.random.Generator, center: Center) -> np.ndarray:
+    """Losses of some examples: all together, in reverse order, and in pairs of quarters, `(company, example)`."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(center.posterior.center)]
+    sizes = [np.full(leaf.size, BESIDE * (np.sqrt(np.mean(leaf**2)) + BESIDE)) for leaf in leaves]
+    flat = np.concatenate([leaf.ravel() for leaf in leaves])
+    moved = (flat + np.concatenate(sizes) * rng.standard_normal(flat.size)).astype(flat.dtype)
+    numbers = center.numbers[: min(NEIGHBOURS, max(FEWEST_NEIGHBOURS, center.chunks.shape[1]))]
+    if len(numbers) < 2:
+        return np.zeros((0, 0), np.float32)
+
+    def losses(batch: np.ndarray) -> np.ndarray:
+        return losses_at(center.posterior, moved, batch)
+
+    if len(numbers) < 4:
+        alone = np.concatenate([losses(numbers[i : i + 1]) for i in range(len(numbers))])
+        return np.stack([losses(numbers), losses(numbers[::-1])[::-1], alone])
+    quarters = numbers[: len(numbers) // 4 * 4].reshape(4, -1)
+    every = quarters.ravel()
+    pairs = [losses(np.concatenate([quarters[i], quarters[(i + 1) % 4]])).reshape(2, -1) for i in range(4)]
+    former = np.concatenate([pair[0] for pair in pairs])
+    latter = np.concatenate([pairs[i - 1][1] for i in range(4)])
+    return np.stack([losses(every), losses(every[::-1])[::-1], former, latter])
