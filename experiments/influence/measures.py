@@ -165,7 +165,7 @@ class Bayesian(_Once):
         found = influence(samples, "losses", "response", n=n)  # of one more unit of weight; leaving out is one less
         return {
             "bayesian": -found.value, "bayesian_std_error": found.std_error, "bayesian_ess": found.ess,
-            "bayesian_between": np.asarray(found.between_share), "bayesian_diverged": found.diverged, "status": found.status,
+            "bayesian_between": np.asarray(found.between_share), "bayesian_diverged": found.diverged, "bayesian_status": found.status,
         }  # fmt: skip
 
     def variables(self, subject: DigitsSubject) -> Mapping[str, Variable]:
@@ -177,6 +177,7 @@ class Bayesian(_Once):
             "bayesian_ess": Variable(pairs, "effective draws of the products", "draws"),
             "bayesian_between": Variable((), "share of the covariance that lies between chains"),
             "bayesian_diverged": Variable(("chain",), "whether a chain diverged"),
+            "bayesian_status": Variable((), "what the estimate says of itself: ok, or what is the matter"),
         }
 
 

@@ -132,8 +132,10 @@ class Susceptibilities:
             "susceptibility_ess": Variable(classes, "effective draws of the products", "draws"),
             "susceptibility_between": Variable(("layer", "head"), "share of the covariance that lies between chains"),
             "susceptibility_diverged": Variable(("layer", "head", "susceptibility_chain"), "whether a chain diverged"),
+            "susceptibility_status": Variable(("layer", "head"), "what the estimate says of itself: ok, or what is the matter"),
             "token_susceptibility": Variable(tokens, "-Cov(L, l - L) of a head and a single token", squared),
             "token_susceptibility_std_error": Variable(tokens, "standard error of the same", squared),
+            "token_susceptibility_status": Variable(("layer", "head"), "what the estimate says of itself: ok, or what is the matter"),
         }  # fmt: skip
 
     def coords(self, subject: LanguageSubject) -> Mapping[str, Sequence]:
@@ -142,14 +144,15 @@ class Susceptibilities:
 
 def _of_head(found: CovarianceEstimate, num_classes: int) -> dict[str, np.ndarray]:
     """The estimate of one head, named as in `Susceptibilities.variables`."""
-    value, error = found.value, found.std_error
-    between = np.linalg.norm(found.between[:num_classes]) / np.linalg.norm(value[:num_classes])
+    classes, tokens = found.of_examples(slice(None, num_classes)), found.of_examples(slice(num_classes, None))
     return {
-        "susceptibility": value[:num_classes],
-        "susceptibility_std_error": error[:num_classes],
-        "susceptibility_ess": found.ess[:num_classes],
-        "susceptibility_between": np.asarray(between),
-        "susceptibility_diverged": found.diverged,
-        "token_susceptibility": value[num_classes:].astype(np.float32),
-        "token_susceptibility_std_error": error[num_classes:].astype(np.float32),
+        "susceptibility": classes.value,
+        "susceptibility_std_error": classes.std_error,
+        "susceptibility_ess": classes.ess,
+        "susceptibility_between": np.asarray(classes.between_share),
+        "susceptibility_diverged": classes.diverged,
+        "susceptibility_status": np.asarray(classes.status),
+        "token_susceptibility": tokens.value.astype(np.float32),
+        "token_susceptibility_std_error": tokens.std_error.astype(np.float32),
+        "token_susceptibility_status": np.asarray(tokens.status),
     }
