@@ -31,7 +31,7 @@ class Chains:
     localization: float = 1.0
     num_chains: int = 4
     num_burnin: int = 2000
-    num_draws: int = 1000
+    num_draws: int = 8000
     thinning: int = 10
 
 
@@ -58,7 +58,7 @@ def cpu() -> Influence:
     return Influence(
         network=Network(num_examples=600, num_steps=4000),
         retraining=Retraining(num_left_out=40, num_retrainings=16, num_subsets=48, num_subset_retrainings=8),
-        chains=Chains(num_burnin=4000, num_draws=4000),
+        chains=Chains(num_burnin=4000, num_draws=16_000),
     )
 
 

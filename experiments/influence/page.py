@@ -19,13 +19,14 @@ from slt_lab.page import Page, Picture, Section, Table
 __all__ = ["page"]
 
 FEWEST_DRAWS = 100
-GROUPS = ("highest loss", "at random")
+GROUPS = ("of the highest loss", "drawn at random")
 
 
 def page(results: xarray.Dataset, config: Influence) -> Page:
     """The page of a run."""
     at = results.isel(checkpoint=0)
     rows, truth = _rows(at), _truth(at)
+    scores = _group_scores(at, truth)
     lead = (
         "What would a test loss be, had one training image not been there? The truth is found by training again without it. "
         "Two predictions need no retraining: the Bayesian influence function, a covariance under the local posterior of the "
@@ -33,13 +34,13 @@ def page(results: xarray.Dataset, config: Influence) -> Page:
     )
     sections = [
         Section("Which ranks the examples right?", _story(at, rows, truth), _table(rows), [_scatter(at, truth)]),
-        Section("Where they fail", _failures(at, truth), _group_table(at, truth)),
+        Section("Where they fail", _failures(at, truth), _group_table(at, truth, scores)),
         Section("Random parts of the data", _about_parts(at, config), figures=[_parts(at)]),
         Section("Is the sampling to be trusted?", _about_sampling(at)),
     ]
     lost = int(results.bayesian_diverged.sum())
     warnings = [f"{lost} chains diverged; the Bayesian influence is NaN."] if lost else []
-    return Page("influence", lead, sections, warnings, _summary(at, rows, truth, lost))
+    return Page("influence", lead, sections, warnings, _summary(at, rows, truth, scores, lost))
 
 
 def _truth(at: xarray.Dataset) -> np.ndarray:
@@ -125,8 +126,8 @@ def _group_scores(at: xarray.Dataset, truth: np.ndarray) -> dict[str, dict[str, 
     }
 
 
-def _group_table(at: xarray.Dataset, truth: np.ndarray) -> Table:
-    rows = [[name, *map(_told, groups.values())] for name, groups in _group_scores(at, truth).items()]
+def _group_table(at: xarray.Dataset, truth: np.ndarray, scores: dict[str, dict[str, Score]]) -> Table:
+    rows = [[name, *map(_told, groups.values())] for name, groups in scores.items()]
     limits = ["the best there can be", *(f"{reliability(truth[part]):.2f}" for part in _groups(at).values())]
     return Table(["prediction", *(f"images {group}" for group in GROUPS)], [*rows, limits])
 
@@ -136,7 +137,7 @@ def _failures(at: xarray.Dataset, truth: np.ndarray) -> list[str]:
     noise = {
         group: float(np.sqrt(np.mean(truth[part].var(axis=1, ddof=1) / truth.shape[1]))) for group, part in _groups(at).items()
     }  # fmt: skip
-    told = "; ".join(f"{group} {sizes[group]:.1e} nats, of which noise {noise[group]:.1e}" for group in GROUPS)
+    told = "; ".join(f"images {group} {sizes[group]:.1e} nats, of which noise {noise[group]:.1e}" for group in GROUPS)
     return [
         "Half of the images left out are those of the highest training loss, half are drawn from the others. Root mean square "
         f"of the true change: {told}. Where the truth itself is noise there is nothing to predict."
@@ -162,12 +163,14 @@ def _about_sampling(at: xarray.Dataset) -> list[str]:
     ]  # fmt: skip
 
 
-def _summary(at: xarray.Dataset, rows: list[dict[str, Any]], truth: np.ndarray, lost: int) -> dict[str, Any]:
+def _summary(
+    at: xarray.Dataset, rows: list[dict[str, Any]], truth: np.ndarray, scores: dict[str, dict[str, Score]], lost: int
+) -> dict[str, Any]:
     return {
         "predictions": [{**row, "rank": row["rank"]._asdict(), "parts": row["parts"]._asdict()} for row in rows],
         "reliability": {"left_out": reliability(truth), "parts": reliability(at.loss_of_part.values)},
         "groups": {
-            name: {group: score._asdict() for group, score in groups.items()} for name, groups in _group_scores(at, truth).items()
+            name: {group: score._asdict() for group, score in groups.items()} for name, groups in scores.items()
         },
         "bayesian_with_classical": mean_rank_correlation(at.bayesian.values.T, at.classical.values[0].T),
         "gradient_norm": float(at.gradient_norm), "lowest_curvature": float(at.curvatures.min()),
@@ -190,10 +193,12 @@ def _scatter(at: xarray.Dataset, truth: np.ndarray) -> Picture:
         ax.set_visible(False)
     for ax, (name, effects) in zip(axes, shown.items(), strict=True):
         for (group, part), color in zip(_groups(at).items(), STAGE_INKS, strict=False):
+            x, y, bar = (values.ravel() for values in (effects[:, left_out[part]].T, mean[part], error[part]))
+            sure = np.abs(y) > 2 * bar
+            ax.plot(x[~sure], y[~sure], ".", color=color, markersize=3, alpha=0.25)
             ax.errorbar(
-                effects[:, left_out[part]].T.ravel(), mean[part].ravel(), error[part].ravel(), fmt=".", color=color,
-                markersize=4, elinewidth=0.6, alpha=0.6, label=f"images {group}",
-            )  # fmt: skip
+                x[sure], y[sure], bar[sure], fmt="o", color=color, markersize=4, elinewidth=0.8, label=f"images {group}"
+            )
         reach = np.abs(effects[:, left_out]).max()
         ax.plot(
             [-reach, reach], [-reach, reach], color="0.4", linewidth=0.8, linestyle="--", label="truth = prediction"
@@ -204,7 +209,10 @@ def _scatter(at: xarray.Dataset, truth: np.ndarray) -> Picture:
         ax.set_xlabel("predicted change of a test loss (nats)")
     grid[0].set_ylabel("change on leaving one out (nats, ± 1 s.e.)")
     grid[0].legend(fontsize=7)
-    caption = "Every image left out and every test image; axes are linear below 0.001 nats and logarithmic beyond."
+    caption = (
+        "Every image left out and every test image. Changes that are more than two standard errors from zero have their error "
+        "bars, the others are faint. Axes are linear below 0.001 nats and logarithmic beyond."
+    )
     return Picture("left_out", figure, caption)
 
 
@@ -222,6 +230,11 @@ def _parts(at: xarray.Dataset) -> Picture:
         scores.append([mean_rank_correlation(predicted[:, [q]], truth[:, [q]]) for q in range(truth.shape[1])])
         names.append(name)
     ax.boxplot(scores, orientation="horizontal", tick_labels=names)
+    ax.invert_yaxis()
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_xlabel("rank correlation over the parts, of each test image")
-    return Picture("parts", figure, "Linear datamodelling scores of single test images: median, quartiles, range.")
+    return Picture(
+        "parts",
+        figure,
+        "Linear datamodelling scores of single test images: median, quartiles, range without outliers (circles).",
+    )
