@@ -66,7 +66,8 @@ def demo() -> Influence:
     """610 parameters, 300 images, 32 of them left out.
 
     Command: python -m experiments influence --config demo
-    Cost:    two cores, some minutes: 392 trainings of 2,000 steps.
+    Cost:    three to four minutes of CPU time: 393 trainings of 2,000 steps, four chains of 82,000.
+    Expect:  the Bayesian and the classical influence (damping γ/nβ) score 0.60 and 0.59 on random parts of the data.
     """
     return Influence()
 
