@@ -111,10 +111,11 @@ class Susceptibilities:
         )  # fmt: skip
         count = self.num_sequences
         moments = loss_moments(model, task.evaluation(count), task.token_classes(count), len(task.classes))
+        # The look at w* would cost more than the chains, and no covariance says anything of it.
         samples = sample_restrictions(
             stream("language/susceptibility chains"), posterior, all_heads(model), settings.sampler().kernel,
             step_size=settings.step_size, num_chains=settings.num_chains, num_draws=settings.num_draws,
-            num_burnin=settings.num_burnin, thinning=self.thinning, statistics={"losses": moments},
+            num_burnin=settings.num_burnin, thinning=self.thinning, statistics={"losses": moments}, inspection=False,
             layout=None if settings.layout == "auto" else settings.layout, **sampling_options(),
         )  # fmt: skip
         found = [_of_head(influence(one, "losses"), len(task.classes)) for one in samples]
