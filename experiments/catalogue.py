@@ -34,6 +34,20 @@ LISTED = (
         "configs.refined_llc",
     ),
     Listed(
+        "susceptibilities",
+        "how every attention head answers to every kind of token, over training",
+        "arXiv 2504.18274",
+        "experiments.susceptibilities",
+        "configs.susceptibilities",
+    ),
+    Listed(
+        "influence",
+        "what one training example does to a prediction: Bayesian and classical influence beside retraining",
+        "arXiv 2509.26544",
+        "experiments.influence",
+        "configs.influence",
+    ),
+    Listed(
         "deep-linear-networks",
         "estimates on random deep linear networks against their exact local learning coefficient",
         "arXiv 2402.03698; 2308.12108, appendix J",

@@ -1,4 +1,4 @@
-"""Attention heads as a reader sees them: their names, a panel for each, and the checkpoints at which something was measured."""
+"""Attention heads as a reader sees them: their names, a panel for each, which is best, and when something was measured."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["head_name", "head_panels", "tidy_log_axis", "where_measured"]
+__all__ = ["best_head", "crossing", "head_name", "head_panels", "tidy_log_axis", "where_measured"]
 
 
 def where_measured(results: xarray.Dataset, estimate: str) -> xarray.Dataset:
@@ -25,6 +25,19 @@ def where_measured(results: xarray.Dataset, estimate: str) -> xarray.Dataset:
 def head_name(layer: int, head: int) -> str:
     """A head's name, counted from 0."""
     return f"{layer}:{head}"
+
+
+def best_head(results: xarray.Dataset, score: str) -> tuple[int, int]:
+    """(layer, head) with the highest `score` at the last step."""
+    last = results[score].isel(step=-1).values
+    layer, head = np.unravel_index(np.argmax(last), last.shape)
+    return int(layer), int(head)
+
+
+def crossing(steps: np.ndarray, values: np.ndarray, level: float, *, falling: bool = False) -> int | None:
+    """The first step at which `values` is at or beyond `level`, or `None`."""
+    beyond = values <= level if falling else values >= level
+    return int(steps[np.argmax(beyond)]) if beyond.any() else None
 
 
 def tidy_log_axis(ax: "Axes") -> None:

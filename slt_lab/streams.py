@@ -47,11 +47,17 @@ STREAMS = {
     "language/evaluation": Stream(SHARED, 1),
     "language/posterior data": Stream(SHARED, 2),
     "language/refined chains": Stream(SHARED + 1, None),
+    "language/susceptibility chains": Stream(SHARED + 2, None),
     # The toy model of superposition.
     "superposition/chains": Stream(None, 0),
     "superposition/training": Stream(None, 1),
     "superposition/selection": Stream(None, 2),
     "superposition/check": Stream(None, 3),
+    # The digits network.
+    "digits/init": Stream(None, 0),
+    "digits/chains": Stream(None, 1),
+    "digits/left out": Stream(None, 2),
+    "digits/subsets": Stream(None, 3),
 }
 """Family and use -> stream. A new use takes a number that its family does not have."""
 

@@ -98,6 +98,19 @@ def test_few_draws_and_unmixed_chains_are_said():
     assert trace_covariance(x, y).status == "ok"
 
 
+def test_a_part_of_the_examples_speaks_of_itself():
+    x, y = traces()
+    apart = x + 3 * np.arange(4)[:, None]
+    found = trace_covariance(apart[..., None], np.stack([y, apart], axis=-1))
+    whole = [found.of_examples(slice(0, 1)), found.of_examples(slice(1, None))]
+    alone = [trace_covariance(apart[..., None], values[..., None]) for values in (y, apart)]
+    for part, other in zip(whole, alone, strict=True):
+        np.testing.assert_allclose(part.value, other.value, rtol=1e-12)
+        np.testing.assert_allclose(part.std_error, other.std_error, rtol=1e-12)
+        assert part.status == other.status
+    assert "between chains: " in whole[1].status
+
+
 def test_a_single_block_has_no_error_bar():
     found = trace_covariance(np.ones((1, 1)), np.ones((1, 1)))
     assert np.isnan(found.std_error)

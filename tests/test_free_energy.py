@@ -15,7 +15,9 @@ from slt_jax.estimators.free_energy import (
     phase_fractions,
     two_temperature_lambda,
 )
+from slt_jax.models import singular
 from slt_jax.posterior import LocalPosterior, by_path, restrict
+from slt_jax.theory.quadrature import linear_network_posterior
 
 CURVATURES = {"a": 4.0, "b": 9.0}
 KERNEL = slt_jax.sgld(None, integrator="leimkuhler_matthews")
@@ -146,3 +148,37 @@ def test_wbic_and_two_temperatures_ask_for_the_right_temperatures():
         slt_jax.wbic(samples, given)
     with pytest.raises(ValueError, match="two temperatures must differ"):
         two_temperature_lambda(samples, samples)
+
+
+def test_a_sampler_is_tuned_at_every_node():
+    """Steps, burn-in and metric are the sampler's own; the metric's run of its own for each node gives the same F."""
+    options = {"num_chains": 8, "num_draws": 300, "thinning": 10, "layout": "vmap", "pilot_steps": 100}
+    for metric in (None, slt_jax.CurvatureMetric(max_rank=3)):
+        sampler = slt_jax.Sampler(KERNEL, metric)
+        found = free_energy(jax.random.key(3), posterior(), sampler, NODES, num_gaussian_draws=20_000, **options)
+        assert found.status == "ok"
+        assert (np.abs(found.value - exact(NODES)) < 3 * found.std_error + found.integration_error).all(), metric
+        llc = 0.5 * sum(NODES * h / (NODES * h + 2) for h in (4.0, 4.0, 9.0))
+        assert (np.abs(found.excess - llc) < 4 * found.excess_std_error).all(), metric
+
+
+def test_a_sampler_brings_its_own_steps():
+    sampler = slt_jax.Sampler(KERNEL)
+    with pytest.raises(
+        ValueError, match="a Sampler brings its own step size and metric; leave step_sizes and metric out"
+    ):
+        free_energy(jax.random.key(0), posterior(), sampler, NODES, step_sizes=lambda nbeta: 0.1)
+
+
+def test_free_energy_of_a_linear_network_is_that_of_quadrature():
+    """w* = 0, where the Hessian vanishes: a Sampler finds the steps, which the curvature at w* would not."""
+    model, nodes = singular.reduced_rank(2, 2, 1), np.geomspace(0.01, 30.0, 9)
+    found = free_energy(
+        jax.random.key(5), LocalPosterior(model.loss_fn, model.data, model.center, 1.0, 1.0),
+        slt_jax.Sampler(slt_jax.underdamped(None)), nodes, num_chains=16, num_draws=400, thinning=20,
+        num_gaussian_draws=50_000, pilot_steps=200, layout="vmap",
+    )  # fmt: skip
+    assert found.status == "ok"
+    truth = np.array([linear_network_posterior(2, 2, nbeta)[:3] for nbeta in nodes])
+    assert (np.abs(found.value - truth[:, 0]) < 3 * found.std_error + found.integration_error).all()
+    assert (np.abs(found.excess - nodes * truth[:, 1]) < 4 * found.excess_std_error).all()

@@ -25,6 +25,7 @@ from slt_lab.bench import Bench
 from slt_lab.cli import main
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
+from slt_lab.heads import crossing
 from slt_lab.measures import memory
 from slt_lab.settings import Sampling
 from slt_lab.subjects.language_settings import LanguageSettings, Model, Text, Training, Triggers
@@ -336,9 +337,9 @@ def test_paper_compiles_and_fits_an_80_gb_card():
 
 def test_small_questions_to_curves():
     steps, values = np.asarray([0, 10, 20, 30, 40]), np.asarray([0.0, 0.05, 0.5, 0.95, 1.0])
-    assert heads.crossing(steps, values, 0.5) == 20
-    assert heads.crossing(steps, values, 2.0) is None
-    assert heads.crossing(steps, -values, -0.9, falling=True) == 30
+    assert crossing(steps, values, 0.5) == 20
+    assert crossing(steps, values, 2.0) is None
+    assert crossing(steps, -values, -0.9, falling=True) == 30
     assert heads.window(steps, values) == (10, 30)
     at = {"coords": {"checkpoint": [5, 15, 25, 35]}, "dims": "checkpoint"}
     curve, error = xarray.DataArray([1.0, np.nan, 3.0, 7.0], **at), xarray.DataArray([0.3, 0.1, 0.1, 0.4], **at)

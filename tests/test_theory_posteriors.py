@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import exp1
 
 from slt_jax.estimators.free_energy import integration_weights
 from slt_jax.theory import (
     Gaussian,
+    deep_linear_network,
     grid_posterior,
+    linear_network_posterior,
     linear_regression_losses,
     local_gaussian,
     log_mean_exponential,
@@ -292,3 +295,37 @@ def test_influence_tends_to_the_classical_one():
     classical = np.array(case["a"]) @ np.linalg.solve(curvature, case["g"])
     assert classical == close(case["limit_nbeta_cov_phi_l1"], rel=1e-12)
     assert case["rows"][-1]["nbeta_cov_phi_l1"] == close(classical, rel=1e-4)
+
+
+def test_the_smallest_linear_network_is_a_normal_crossing():
+    """L = ½w₁²w₂², so nβ counts half."""
+    for nbeta, localization in ((0.0, 1.0), (10.0, 1.0), (1e4, 3.0)):
+        network = linear_network_posterior(1, 1, nbeta, localization)
+        crossing = normal_crossing_posterior(2, 2, nbeta / 2, localization)
+        found = (network.free_energy, network.mean_loss, network.variance_loss)
+        assert found == close(
+            (crossing.free_energy, crossing.mean_loss / 2, crossing.variance_loss / 4), rel=1e-6, abs=1e-9
+        )
+
+
+def test_a_linear_network_of_two_inputs_and_two_hidden_units_is_an_exponential_integral():
+    """Z = ∫ e^(-s/2)/2 / (1 + nβs) ds = x eˣ E₁(x) with x = 1/(2nβ)."""
+    for nbeta in (0.1, 10.0, 1e6):
+        x = 1 / (2 * nbeta)
+        assert linear_network_posterior(2, 2, nbeta).free_energy == close(-np.log(x * np.exp(x) * exp1(x)), rel=1e-8)
+
+
+@pytest.mark.parametrize(("input_dim", "hidden_dim"), [(3, 2), (2, 3), (2, 2), (1, 4)])
+def test_moments_of_a_linear_network_are_derivatives_and_come_to_lambda(input_dim, hidden_dim):
+    def energy(nbeta):
+        return linear_network_posterior(input_dim, hidden_dim, nbeta).free_energy
+
+    nbeta, step = 20.0, 0.02
+    _, mean, variance = linear_network_posterior(input_dim, hidden_dim, nbeta)
+    low, middle, high = (energy(nbeta + sign * step) for sign in (-1, 0, 1))
+    assert (high - low) / (2 * step) == close(mean, rel=1e-5)
+    assert -(high - 2 * middle + low) / step**2 == close(variance, rel=1e-3)
+    coefficient, multiplicity = deep_linear_network((input_dim, hidden_dim, 1), 0)
+    slope = 1e12 * linear_network_posterior(input_dim, hidden_dim, 1e12).mean_loss
+    # λ - (m - 1)/log nβ to leading order
+    assert slope == close(float(coefficient) - (multiplicity - 1) / np.log(1e12), abs=2e-3)

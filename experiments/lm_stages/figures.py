@@ -3,10 +3,9 @@
 import numpy as np
 import xarray
 
-from experiments.lm_stages.heads import best_head
 from slt_jax.analysis.stages import Stages
 from slt_jax.plotting import LLC_COLOR, plot_curves, plot_development, plot_rhat, plot_traces
-from slt_lab.heads import head_name, head_panels, tidy_log_axis, where_measured
+from slt_lab.heads import best_head, head_name, head_panels, tidy_log_axis, where_measured
 from slt_lab.page import Picture
 from slt_lab.stages import shade
 

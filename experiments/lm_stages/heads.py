@@ -1,24 +1,11 @@
-"""Small questions to stored results, shared by text and figures: which head, when, and by how much."""
+"""Small questions to stored results: when a curve rises, and by how much it moves."""
 
 from typing import NamedTuple
 
 import numpy as np
 import xarray
 
-__all__ = ["Change", "best_head", "crossing", "largest_change", "window"]
-
-
-def best_head(results: xarray.Dataset, score: str) -> tuple[int, int]:
-    """(layer, head) with the highest `score` at the last step."""
-    last = results[score].isel(step=-1).values
-    layer, head = np.unravel_index(np.argmax(last), last.shape)
-    return int(layer), int(head)
-
-
-def crossing(steps: np.ndarray, values: np.ndarray, level: float, *, falling: bool = False) -> int | None:
-    """The first step at which `values` is at or beyond `level`, or `None`."""
-    beyond = values <= level if falling else values >= level
-    return int(steps[np.argmax(beyond)]) if beyond.any() else None
+__all__ = ["Change", "largest_change", "window"]
 
 
 def window(steps: np.ndarray, values: np.ndarray) -> tuple[int, int]:

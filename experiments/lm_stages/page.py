@@ -8,9 +8,9 @@ import xarray
 from configs.lm_stages import LMStages
 from experiments.lm_stages import figures
 from experiments.lm_stages.authors import AUTHORS_HEAD
-from experiments.lm_stages.heads import best_head, crossing, largest_change, window
+from experiments.lm_stages.heads import largest_change, window
 from slt_jax.analysis.stages import Stages
-from slt_lab.heads import head_name, where_measured
+from slt_lab.heads import best_head, crossing, head_name, where_measured
 from slt_lab.page import Page, Section, Table
 from slt_lab.stages import FEWEST, HOW_FOUND, find_stages, stage_table
 

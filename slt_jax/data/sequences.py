@@ -16,18 +16,36 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from slt_jax.typing import Batch, PRNGKey
 
 __all__ = [
+    "REPETITION_CLASSES",
+    "TRIGGER_CLASSES",
     "MarkovChains",
     "TriggerBatch",
     "TriggerBigrams",
     "TriggerTable",
     "chain_batches",
+    "repetition_classes",
     "trigger_batches",
 ]
+
+TRIGGER_CLASSES = ("after a trigger seen before", "after a trigger, first time", "before a trigger", "other")
+REPETITION_CLASSES = ("repeats a pair", "repeats a token alone", "after a new token")
+
+
+def repetition_classes(tokens: Int[Array, "batch context"]) -> Int[Array, "batch _"]:
+    """What an induction head can know of each token after the first, `(batch, context - 1)`, as `REPETITION_CLASSES`.
+
+    0: the pair (current, next) has occurred before in the sequence, so copying is right; 1: the current token has, always
+    with another successor; 2: the current token is new.
+    """
+    current, following = tokens[:, :-1], tokens[:, 1:]
+    before = jnp.tril(current[:, :, None] == current[:, None, :], k=-1)
+    pair = before & (following[:, :, None] == following[:, None, :])
+    return jnp.where(pair.any(axis=-1), 0, jnp.where(before.any(axis=-1), 1, 2))
 
 
 @dataclass(frozen=True)
@@ -162,10 +180,19 @@ class TriggerBigrams:
         elsewhere.
         """
         current, following = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        is_trigger = (current[..., None] == batch.triggers[:, None, :]).any(axis=-1)
-        earlier = jnp.tril(current[:, :, None] == current[:, None, :], k=-1).any(axis=-1)
+        is_trigger, earlier = _among(current, batch.triggers), _seen_before(current)
         first = jnp.log(float(self.vocab_size - self.num_triggers))
         return jnp.where(is_trigger, jnp.where(earlier, 0.0, first), -jnp.log(table.bigram[current, following]))
+
+    def token_classes(self, batch: TriggerBatch) -> Int[Array, "batch _"]:
+        """What each token after the first is, `(batch, context - 1)`, as `TRIGGER_CLASSES`.
+
+        After a trigger the token is an output, which can be copied if the trigger has occurred before. A token before a
+        trigger is followed by it: the trigger itself is what is predicted. No output is a trigger, so no token is both.
+        """
+        current, following = batch.tokens[:, :-1], batch.tokens[:, 1:]
+        after = jnp.where(_seen_before(current), 0, 1)
+        return jnp.where(_among(current, batch.triggers), after, jnp.where(_among(following, batch.triggers), 2, 3))
 
 
 @dataclass(frozen=True)
@@ -202,6 +229,16 @@ def _walk(
 
     _, rest = jax.lax.scan(step, start, jax.random.split(key, length - 1))
     return jnp.concatenate([start[:, None], rest.T], axis=1)
+
+
+def _among(tokens: Int[Array, "batch _"], chosen: Int[Array, "batch chosen"]) -> Bool[Array, "batch _"]:
+    """Whether each token is among those chosen for its sequence."""
+    return (tokens[..., None] == chosen[:, None, :]).any(axis=-1)
+
+
+def _seen_before(tokens: Int[Array, "batch _"]) -> Bool[Array, "batch _"]:
+    """Whether each token has occurred earlier in its sequence."""
+    return jnp.tril(tokens[:, :, None] == tokens[:, None, :], k=-1).any(axis=-1)
 
 
 def _at_least(task: MarkovChains | TriggerBigrams, **least: int) -> None:

@@ -1,7 +1,7 @@
 """From blocks of moments to estimates with error bars: what every covariance shares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,15 @@ class CovarianceEstimate:
             return np.asarray(self.value - reach * self.std_error), np.asarray(self.value + reach * self.std_error)
         z, error = np.arctanh(self.value), self.std_error / (1 - self.value**2)
         return np.asarray(np.tanh(z - reach * error)), np.asarray(np.tanh(z + reach * error))
+
+    def of_examples(self, which: slice) -> "CovarianceEstimate":
+        """The estimate of some examples, along the last axis; its status speaks of them alone."""
+        value, error, per_chain, between, ess = (
+            values[..., which] for values in (self.value, self.std_error, self.per_chain, self.between, self.ess)
+        )
+        usable = not self.diverged.any() or bool(np.isfinite(self.value).any())
+        status = _status(value, between, ess, self.diverged, self.degrees_of_freedom, usable)
+        return replace(self, value=value, std_error=error, per_chain=per_chain, between=between, ess=ess, status=status)
 
 
 def estimate_moments(

@@ -6,7 +6,7 @@ At the lowest node F is a mean over exact draws of that Gaussian; from there it 
 trapezoid's error is corrected by the integrand's slope at its ends, nβ·E[L_n] - (nβ)²·Var(L_n), which the chains know too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +31,10 @@ from slt_jax.posterior import LocalPosterior, example_losses
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.calibration import calibrate
 from slt_jax.sampling.driver import sample_chains
-from slt_jax.sampling.samples import ChainSettings
+from slt_jax.sampling.pilot import find_neighbourhood
+from slt_jax.sampling.sampler import Sampler
+from slt_jax.sampling.samples import ChainSettings, Samples
+from slt_jax.sampling.tuned import Tuned
 from slt_jax.typing import Array, PRNGKey
 
 __all__ = [
@@ -67,33 +70,40 @@ class Phases(NamedTuple):
 def free_energy(
     key: PRNGKey,
     posterior: LocalPosterior,
-    kernel: Kernel,
+    sampler: Kernel | Sampler,
     nbetas: ArrayLike,
     *,
     step_sizes: ArrayLike | Callable[[float], float] | None = None,
     num_chains: int = 4,
     num_draws: int = 1000,
     num_gaussian_draws: int = 4096,
+    pilot_steps: int = 1000,
     chunk_size: int = 4096,
     **options: Any,
 ) -> FreeEnergy:
-    """F(nβ) at `nbetas`, every node a group of chains of one compiled program.
+    """F(nβ) at `nbetas`, every node a group of chains, all of one compiled program.
 
     Args:
         key: typed PRNG key.
         posterior: its γ is the precision of the prior and must be positive; its nβ is not used.
-        kernel: moves the chains; the loss of all data is evaluated at every draw, so thin.
+        sampler: moves the chains; the loss of all data is evaluated at every draw, so thin. A `Sampler` is tuned at every
+            node where its posterior lives (`pilot_steps`), and brings its own steps, burn-in and metric; with a metric
+            the nodes are run one after the other.
         nbetas: increasing and positive, evenly spaced in log nβ by preference. The lowest must be so small that
             exp(-nβ L_n) hardly varies under the Gaussian; the status says so if it is not.
-        step_sizes: one per node, or a function of nβ, in the kernel's own meaning; default `calibrate` at each node,
-            which knows the curvature at w* alone: a singular model needs steps that are stable where its chains go.
+        step_sizes: of a kernel: one per node, or a function of nβ, in the kernel's own meaning; default `calibrate` at
+            each node, which knows the curvature at w* alone: a singular model needs steps that are stable where its
+            chains go, or a `Sampler`, which finds them.
         num_chains, num_draws: per node.
         num_gaussian_draws: exact draws of the Gaussian, each a pass over the data.
+        pilot_steps: steps of the short chains that look for the stiffest curvature before a `Sampler` is tuned; 0 takes
+            the curvature at w* alone.
         chunk_size: examples per pass; no result depends on it.
         options: as in `sample`: `num_burnin`, `thinning`, `metric`, `layout`, `progress`, `state_path`, ...
 
     Raises:
-        ValueError: if γ is 0, or nbetas are not at least two positive increasing numbers.
+        ValueError: if γ is 0, nbetas are not at least two positive increasing numbers, or a `Sampler` is given step sizes
+            or a metric beside its own.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, slt_jax
@@ -110,17 +120,38 @@ def free_energy(
     if not float(posterior.localization) > 0:
         raise ValueError("localization = 0 leaves no prior to integrate over; F needs localization > 0")
     calibration_key, gaussian_key, chain_key = jax.random.split(key, 3)
-    steps = _step_sizes(calibration_key, posterior, kernel, nodes, step_sizes)
+    tuned = _tuned(calibration_key, posterior, sampler, nodes, step_sizes, pilot_steps, options)
     center_losses = example_losses(posterior, posterior.center, chunk_size)
     excess = Partial(_MeanExcess(chunk_size), posterior, center_losses)
     at_center = float(np.mean(np.asarray(center_losses), dtype=np.float64))
     lowest = _gaussian_free_energy(gaussian_key, posterior, excess, float(nodes[0]), num_gaussian_draws)
-    per_step, per_nbeta = (jnp.repeat(jnp.asarray(values, jnp.float32), num_chains) for values in (steps, nodes))
-    settings = ChainSettings(per_step, per_nbeta, jnp.full_like(per_step, posterior.localization))
-    samples = sample_chains(
-        chain_key, posterior, kernel, settings, num_draws=num_draws, observables={"excess": excess}, **options
-    )
+    samples = _sample_nodes(
+        chain_key, posterior, tuned, nodes, num_chains=num_chains, num_draws=num_draws, observables={"excess": excess},
+        **options,
+    )  # fmt: skip
     return integrate(nodes, samples, num_chains, at_center, lowest)
+
+
+def _sample_nodes(
+    key: PRNGKey, posterior: LocalPosterior, tuned: list[Tuned], nodes: np.ndarray, *, num_chains: int, **options: Any
+) -> list[Samples]:
+    """Chains at every node: of one run, or, where every node has its metric, of a run for each of the same program."""
+    groups = [range(len(nodes))] if tuned[0].metric is None else [[index] for index in range(len(nodes))]
+    options.setdefault("num_burnin", max(one.num_burnin for one in tuned))
+    state_path = options.pop("state_path", None)
+    found = []
+    for number, group in enumerate(groups):
+        steps, at = (
+            jnp.repeat(jnp.asarray(values, jnp.float32), num_chains)
+            for values in ([tuned[index].step_size for index in group], nodes[list(group)])
+        )
+        settings = ChainSettings(steps, at, jnp.full_like(steps, posterior.localization))
+        if tuned[group[0]].metric is not None:
+            options["metric"] = tuned[group[0]].metric
+        path = state_path if state_path is None or len(groups) == 1 else f"{state_path}.{number}"
+        own = key if len(groups) == 1 else jax.random.fold_in(key, number)
+        found.append(sample_chains(own, posterior, tuned[0].kernel, settings, state_path=path, **options))
+    return found
 
 
 @dataclass(frozen=True)
@@ -134,20 +165,43 @@ class _MeanExcess:
         return jnp.mean(example_losses(whole, params, self.chunk_size) - center_losses)
 
 
-def _step_sizes(
+def _tuned(
     key: PRNGKey,
     posterior: LocalPosterior,
-    kernel: Kernel,
+    sampler: Kernel | Sampler,
     nodes: np.ndarray,
-    given: ArrayLike | Callable[[float], float] | None,
+    step_sizes: ArrayLike | Callable[[float], float] | None,
+    pilot_steps: int,
+    options: Mapping[str, Any],
+) -> list[Tuned]:
+    """The sampler at every node."""
+    at_nodes = [replace(posterior, nbeta=float(nbeta)) for nbeta in nodes]
+    if not isinstance(sampler, Sampler):
+        steps = _step_sizes(key, at_nodes, sampler, step_sizes)
+        return [Tuned(sampler, None, float(step), 0) for step in steps]
+    if step_sizes is not None or options.get("metric") is not None:
+        raise ValueError("a Sampler brings its own step size and metric; leave step_sizes and metric out")
+    return [_tune(jax.random.fold_in(key, number), one, sampler, pilot_steps) for number, one in enumerate(at_nodes)]
+
+
+def _tune(key: PRNGKey, posterior: LocalPosterior, sampler: Sampler, pilot_steps: int) -> Tuned:
+    pilot_key, tuning_key = jax.random.split(key)
+    if sampler.step_size is not None or pilot_steps == 0:
+        return sampler.tune(tuning_key, posterior)
+    places = find_neighbourhood(pilot_key, posterior, batch_size=sampler.kernel.batch_size, num_steps=pilot_steps)
+    return sampler.tune(tuning_key, posterior, neighbourhood=places)
+
+
+def _step_sizes(
+    key: PRNGKey, at_nodes: Sequence[LocalPosterior], kernel: Kernel, given: ArrayLike | Callable[[float], float] | None
 ) -> np.ndarray:
     if given is None:
-        at_nodes = [replace(posterior, nbeta=float(nbeta)) for nbeta in nodes]
         return np.array(
             [calibrate(key, one, batch_size=kernel.batch_size, kernel=kernel).step_size for one in at_nodes]
         )
-    steps = np.array([given(float(nbeta)) for nbeta in nodes]) if callable(given) else np.asarray(given, np.float64)
-    if steps.shape != nodes.shape:
+    nodes = [float(one.nbeta) for one in at_nodes]
+    steps = np.array([given(nbeta) for nbeta in nodes]) if callable(given) else np.asarray(given, np.float64)
+    if steps.shape != (len(nodes),):
         raise ValueError(f"step_sizes has shape {steps.shape} for {len(nodes)} nodes; give one for each")
     return steps
 

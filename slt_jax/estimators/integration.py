@@ -1,5 +1,6 @@
 """Integration over log nβ: from what the chains of every node recorded to F(nβ) with its errors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,12 +88,17 @@ def _node(traces: np.ndarray, nbeta: float) -> _Node:
     return _Node(value, (number - 1) / number * spread.T @ spread)
 
 
-def integrate(nodes: np.ndarray, samples: Samples, num_chains: int, at_center: float, lowest: Lowest) -> FreeEnergy:
-    traces = samples.observables["excess"].astype(np.float64).reshape(len(nodes), num_chains, -1)
+def integrate(
+    nodes: np.ndarray, samples: Sequence[Samples], num_chains: int, at_center: float, lowest: Lowest
+) -> FreeEnergy:
+    """F at `nodes` from their chains in that order, `num_chains` each, which recorded "excess"."""
+    recorded = np.concatenate([one.observables["excess"] for one in samples])
+    finite_chains = np.concatenate([one.finite for one in samples])
+    traces = recorded.astype(np.float64).reshape(len(nodes), num_chains, -1)
     with np.errstate(invalid="ignore", over="ignore"):
         means = nodes[:, None] * traces.mean(axis=2)
-    runaway = means > RUNAWAY * samples.num_parameters
-    diverged = ~samples.finite.reshape(means.shape) | ~np.isfinite(means) | runaway
+    runaway = means > RUNAWAY * samples[0].num_parameters
+    diverged = ~finite_chains.reshape(means.shape) | ~np.isfinite(means) | runaway
     lost = diverged.any(axis=1)
     nothing = _Node(np.full(2, np.nan), np.full((2, 2), np.nan))
     found = [nothing if bad else _node(trace, nbeta) for bad, trace, nbeta in zip(lost, traces, nodes, strict=True)]

@@ -265,10 +265,10 @@ def attention_patterns(
     return jnp.stack([block["attention"]["pattern"][0] for block in blocks])
 
 
-def head_axes(layer: int) -> dict[str, int]:
+def head_axes(layer: int | str = "{layer}") -> dict[str, int]:
     """Where the heads of `layer` are: parameter path -> head axis, as `slt_jax.by_slice` takes it.
 
-    A head is its queries, keys, values and its part of the output; the output bias belongs to the layer.
+    Without a layer, as `slt_jax.by_layer_and_slice` takes it, for the heads of all layers. A head is its queries, keys, values and its part of the output; the output bias belongs to the layer.
     """
     attention = f"block_{layer}/attention"
     return {f"{attention}/qkv": 2, f"{attention}/qkv_bias": 1, f"{attention}/out": 0}

@@ -33,7 +33,9 @@ NUM_BLOCKS = 8  # per chain: with two chains or more an error bar has the 16 blo
 class Statistic(Protocol):
     """What `sample(..., statistics={name: statistic})` accepts: a pytree whose data are traced, with two pure methods."""
 
-    num_blocks: int
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of consecutive draws that a chain keeps."""
 
     def init(self, params: Params) -> Any:
         """The state before the first draw; `params` is w*, whole."""

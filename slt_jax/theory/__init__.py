@@ -31,9 +31,11 @@ from slt_jax.theory.programs import (
 )
 from slt_jax.theory.quadrature import (
     GridPosterior,
+    LinearNetwork,
     NormalCrossing,
     SquaredUnit,
     grid_posterior,
+    linear_network_posterior,
     normal_crossing_posterior,
     squared_unit,
     squared_unit_limit,
@@ -54,6 +56,7 @@ __all__ = [
     "Gaussian",
     "GridPosterior",
     "LearningCoefficient",
+    "LinearNetwork",
     "LocalLearningCoefficient",
     "NormalCrossing",
     "ProgramLearningCoefficient",
@@ -68,6 +71,7 @@ __all__ = [
     "error_syndromes",
     "finite_nbeta_llc",
     "grid_posterior",
+    "linear_network_posterior",
     "linear_regression_losses",
     "local_gaussian",
     "log_mean_exponential",

@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import gammaln
 
 __all__ = [
     "GridPosterior",
+    "LinearNetwork",
     "NormalCrossing",
     "SquaredUnit",
     "grid_posterior",
+    "linear_network_posterior",
     "normal_crossing_posterior",
     "squared_unit",
     "squared_unit_limit",
@@ -81,6 +84,36 @@ def normal_crossing_posterior(a: int, b: int, nbeta: float, localization: float 
         float(posterior.mean(square)),
         float(posterior.covariance(square, losses)),
     )
+
+
+class LinearNetwork(NamedTuple):
+    """Values of the posterior of L = ½|W₁ᵀw₂|² under the prior N(0, I/γ)."""
+
+    free_energy: float
+    mean_loss: float
+    variance_loss: float
+
+
+def linear_network_posterior(input_dim: int, hidden_dim: int, nbeta: float, localization: float = 1.0) -> LinearNetwork:
+    """F, E[L] and Var(L) of a two-layer linear network with one output, truth 0 and white inputs, about W₁ = w₂ = 0.
+
+    Given w₂ the product W₁ᵀw₂ is N(0, u I), u = |w₂|²/γ, so E[exp(-nβL) | u] = (1 + nβu)^(-D/2), and then L has mean
+    D/2·s and variance D/2·s² with s = u/(1 + nβu). What is left is an integral over γ²u ~ χ² with H degrees of freedom.
+
+    Raises:
+        ValueError: unless the dimensions are positive and nbeta ≥ 0.
+    """
+    if input_dim < 1 or hidden_dim < 1 or nbeta < 0:
+        raise ValueError(f"dimensions must be positive and nbeta at least 0, got {input_dim}, {hidden_dim}, {nbeta}")
+    half_inputs, half_hidden = input_dim / 2, hidden_dim / 2
+    log_square = np.linspace(-60.0 / half_hidden, np.log(hidden_dim + 100.0), 20_000)  # of γ|w₂|²
+    log_prior = half_hidden * log_square - np.exp(log_square) / 2 - half_hidden * np.log(2) - gammaln(half_hidden)
+    u = np.exp(log_square) / localization**2
+    posterior = grid_posterior(log_prior - half_inputs * np.log1p(nbeta * u), np.log(log_square[1] - log_square[0]))
+    spread = u / (1 + nbeta * u)
+    mean = half_inputs * spread
+    variance = posterior.covariance(mean, mean) + posterior.mean(half_inputs * spread**2)
+    return LinearNetwork(-posterior.log_normaliser, float(posterior.mean(mean)), float(variance))
 
 
 class SquaredUnit(NamedTuple):

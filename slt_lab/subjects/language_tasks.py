@@ -11,7 +11,14 @@ import numpy as np
 
 from slt_jax.data.corpus_statistics import bigram_table, common_ngrams, ngram_losses
 from slt_jax.data.packing import TokenBatches, check_context, windows
-from slt_jax.data.sequences import TriggerBigrams, trigger_batches
+from slt_jax.data.sequences import (
+    REPETITION_CLASSES,
+    TRIGGER_CLASSES,
+    TriggerBatch,
+    TriggerBigrams,
+    repetition_classes,
+    trigger_batches,
+)
 from slt_jax.training.loop import BatchFn
 from slt_jax.typing import Batch
 from slt_lab.folder import RunFolder
@@ -42,6 +49,8 @@ class Task:
         sources: names that `posterior_data` accepts; the first is the training distribution.
         posterior_data: `(source, count) -> {"tokens"}`; the source "" is the first.
         decode: token ids -> one label per token.
+        classes: kinds of token, by what it takes to predict one.
+        token_classes: `count -> (count, context - 1)`, the kind of every token after the first of `evaluation(count)`.
     """
 
     identity: Any
@@ -56,6 +65,8 @@ class Task:
     sources: tuple[str, ...]
     posterior_data: Callable[[str, int], Batch]
     decode: Callable[[np.ndarray], list[str]]
+    classes: tuple[str, ...]
+    token_classes: Callable[[int], jax.Array]
 
 
 def open_task(data: Triggers | Text, batch_size: int, folder: RunFolder) -> Task:
@@ -93,8 +104,11 @@ def _trigger_task(data: Triggers, batch_size: int) -> Task:
     language = _language(data)
     table = language.table(stream("language/language"))
 
+    def evaluation(count: int) -> TriggerBatch:
+        return language.sequences(stream("language/evaluation"), table, count)
+
     def baselines(count: int) -> dict[str, float]:
-        batch = language.sequences(stream("language/evaluation"), table, count)
+        batch = evaluation(count)
         return {
             "uniform": float(np.log(data.vocab_size)),
             "bigram": float(language.bigram_losses(batch, table).mean()),
@@ -112,13 +126,15 @@ def _trigger_task(data: Triggers, batch_size: int) -> Task:
         bos=-1,
         batches=trigger_batches(language, batch_size),
         data=table,
-        evaluation=lambda count: language.sequences(stream("language/evaluation"), table, count).tokens,
+        evaluation=lambda count: evaluation(count).tokens,
         baselines=baselines,
         bigram=table.bigram,
         ngrams={},
         sources=source_names(data),
         posterior_data=posterior_data,
         decode=lambda tokens: [str(token) for token in tokens],
+        classes=TRIGGER_CLASSES,
+        token_classes=lambda count: language.token_classes(evaluation(count)),
     )
 
 
@@ -139,6 +155,9 @@ def _text_task(data: Text, batch_size: int, folder: RunFolder) -> Task:
         known = dict(zip(("unigram", "bigram", "trigram"), map(float, counted), strict=True))
         return {"uniform": float(np.log(corpus.vocab_size)), **known}
 
+    def evaluation(count: int) -> jax.Array:
+        return jnp.asarray(window(held_out, count=count, seed=_number("evaluation"))["tokens"])
+
     def posterior_data(source: str, count: int) -> Batch:
         drawn_from = corpus.tokens("train", None if source in ("", "all") else source)
         return jax.tree.map(jnp.asarray, window(drawn_from, count=count, seed=_number("posterior data")))
@@ -149,13 +168,15 @@ def _text_task(data: Text, batch_size: int, folder: RunFolder) -> Task:
         bos=corpus.bos,
         batches=TokenBatches(data.context, batch_size, corpus.bos, path),
         data=None if large else jnp.asarray(train),
-        evaluation=lambda count: jnp.asarray(window(held_out, count=count, seed=_number("evaluation"))["tokens"]),
+        evaluation=evaluation,
         baselines=baselines,
         bigram=jnp.asarray(bigram_table(train, corpus.vocab_size)),
         ngrams={n: jnp.asarray(common_ngrams(train[:20_000_000], n)) for n in (3, 4)},
         sources=("all", *corpus.sources),
         posterior_data=posterior_data,
         decode=lambda tokens: [tokenizer.decode([int(token)]) for token in tokens],
+        classes=REPETITION_CLASSES,
+        token_classes=lambda count: repetition_classes(evaluation(count)),
     )
 
 
