@@ -22,6 +22,7 @@ from slt_lab.measures.knowledge import Knowledge
 from slt_lab.measures.language_llc import HeadLLC, SourceLLC
 from slt_lab.measures.llc import LLC
 from slt_lab.measures.refined import RefinedLLC
+from slt_lab.measures.susceptibilities import Susceptibilities
 from slt_lab.pieces import digest
 from slt_lab.settings import Sampling
 from slt_lab.subjects.language_model import language_subject
@@ -62,6 +63,7 @@ MEASURES = {
     "Knowledge": (Knowledge(8, 8), language),
     "HeadLLC": (HeadLLC(SMALL), language),
     "SourceLLC": (SourceLLC(SMALL), language),
+    "Susceptibilities": (Susceptibilities(SMALL, 2, 8), language),
     "Path": (Path(ridge_tiny()), ridge),
 }
 
