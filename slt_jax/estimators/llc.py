@@ -59,8 +59,8 @@ class LLCEstimate:
         diverged: `(chain,)`, true where a value was not finite or the chain ran away.
         status: "ok", or sentences, separated by "; ", that begin with what is the matter (docs/reading-an-estimate.md):
             "diverged" (which chains and why), "excursion" (chains went far above their level and came back, which the mean
-            contains), "below the center" (chains found a lower loss than w*), "not a minimum", "heated" (by minibatch
-            noise), "coarse" (numbers of the losses' type are too far apart), "unseen" (the loss has no second derivative), "adapting",
+            contains), "below the center" (chains found a lower loss than w*), "not a minimum", "step too long" (for Euler's
+            integrator), "heated" (by minibatch noise), "coarse" (numbers of the losses' type are too far apart), "unseen" (the loss has no second derivative), "adapting",
             "too few draws".
         baseline: which L_n(w*) was subtracted: "paired", "full" or "number".
         nbeta: nβ.
