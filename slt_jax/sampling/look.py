@@ -84,10 +84,13 @@ class Look(NamedTuple):
     ) -> float:
         """Share by which minibatch noise raises the LLC at a short step; `scale` is the diagonal of a preconditioner, if there
         is one."""
+        return self._mean(self._heat(kernel, step_size, *self._units(metric, scale)))
+
+    def _heat(self, kernel: Kernel, step_size: float, stretch: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Share by which minibatch noise raises the variance of each direction at a short step."""
         if kernel.batch_size is None:
-            return self._mean(np.zeros_like(self.noise))
-        stretch, along = self._units(metric, scale)
-        return self._mean(kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along))
+            return np.zeros_like(self.noise)
+        return kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along)
 
     def _mean(self, shares: np.ndarray) -> float:
         """Of what happens to each direction, as each counts in the LLC; NaN if curvatures are not known."""
@@ -114,9 +117,7 @@ class Look(NamedTuple):
         """The inspection with what this kernel and step add to the LLC: the step itself, and the heat of its minibatches."""
         stretch, along = self._units(metric, scale)
         stiffness = stretch * self.stiffness
-        heat = np.zeros_like(self.noise)
-        if kernel.batch_size is not None:
-            heat = kernel.heating(step_size, stretch * self.noise / kernel.batch_size, along)
+        heat = self._heat(kernel, step_size, stretch, along)
         return replace(
             self.inspection,
             heating=self._mean(heat * kernel.noise_gain(step_size, stiffness)),
