@@ -192,10 +192,7 @@ def sample_chains(
     num_burnin = check_count("num_burnin", num_burnin, least=0)
     check_posterior(posterior)
     check_kernel(kernel)
-    if metric is not None:
-        first = jax.tree.map(lambda leaf: leaf[0], settings)
-        sampled = jax.eval_shape(lambda setting: _local(posterior, setting).center, first)
-        check_metric(metric, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampled)))
+    _check_metric_fits(metric, posterior, settings)
     check_options(
         posterior, observables=observables, statistics=statistics, baseline=baseline, layout=layout, devices=devices,
         state_path=state_path, should_stop=should_stop, inspection=inspection,
@@ -241,6 +238,14 @@ def sample_chains(
         recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
         baseline if isinstance(baseline, str) else "number", number, [replace(one, adapting=adapting) for one in found],
     )  # fmt: skip
+
+
+def _check_metric_fits(metric: Metric | None, posterior: LocalPosterior, settings: ChainSettings) -> None:
+    """Refuse a metric of another number of parameters than are sampled."""
+    if metric is not None:
+        first = jax.tree.map(lambda leaf: leaf[0], settings)
+        sampled = jax.eval_shape(lambda setting: _local(posterior, setting).center, first)
+        check_metric(metric, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampled)))
 
 
 class _Program(NamedTuple):
