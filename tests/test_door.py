@@ -603,7 +603,7 @@ def test_arrays_on_other_devices_or_sharded():
         ({"statistics": [1]}, "statistics is .*give a dict of name -> statistic"),
         ({"should_stop": False}, "should_stop is .*give a function without arguments"),
         ({"inspection": "no"}, "inspection is .*give True, False, or what `inspect` returned"),
-        ({"baseline": None}, "baseline is .*give 'paired', 'full' or a number"),
+        ({"baseline": None}, "baseline is .*give 'paired', 'full' or a real number"),
     ],
 )
 def test_options_of_the_wrong_kind_get_one_sentence(option, sentence):

@@ -158,7 +158,7 @@ def _check_statistics(statistics: Any) -> None:
 def _check_baseline(baseline: Any) -> None:
     """Refuse a baseline that is neither a rule nor a number."""
     if baseline is None or isinstance(baseline, bool):
-        raise TypeError(f"baseline is {describe(baseline)}; give 'paired', 'full' or a number")
+        raise TypeError(f"baseline is {describe(baseline)}; give 'paired', 'full' or a real number")
     if not isinstance(baseline, str):
         check_number("baseline", baseline, least=None)
     elif baseline not in ("paired", "full"):
