@@ -9,7 +9,11 @@ from configs.language_models import HEADS, WHOLE
 from slt_lab.settings import Sampling
 from slt_lab.subjects.language_settings import LanguageSettings
 
-__all__ = ["CONFIGS", "LMStages", "cpu", "demo", "paper"]
+__all__ = ["CONFIGS", "LMStages", "cpu", "demo", "english", "paper"]
+
+
+SMALL: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "num_burnin": 50}
+"""What sampling a model of the scale of two cores needs."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,32 @@ def demo() -> LMStages:
 
 
 def cpu() -> LMStages:
+    """C and technical prose at a scale for two cores: bigrams, n-grams, then a previous-token head and an induction head.
+
+    Command: python scripts/build_corpus.py runs/linux --collection linux && python -m experiments lm-stages --config cpu
+    """
+    steps = (*range(200, 2000, 200), *range(2000, 6000, 400), *range(6000, 12_001, 600))
+    return LMStages(
+        **vars(language_models.linux()),
+        sampling=replace(WHOLE, step_size=1e-3, num_draws=200, checkpoint_steps=steps, **SMALL),
+        refined=replace(HEADS, num_draws=100, checkpoint_steps=(1000, 2800, 4400, 6000, 7200, 8400, 9600, 12_000), **SMALL),
+    )  # fmt: skip
+
+
+def english() -> LMStages:
     """English text at a scale for two cores: bigrams, then n-grams; 49M tokens, a twentieth of what the paper's heads took.
 
-    Command: python scripts/build_corpus.py runs/corpus && python -m experiments lm-stages --config cpu
+    Command: python scripts/build_corpus.py runs/corpus && python -m experiments lm-stages --config english
     Cost:    two cores, about an hour and a half (100 ms a training step on one core, 80 ms a sampling step).
     Expect:  held-out loss below the unigram entropy of the corpus by step 200 and below the bigram entropy by step 800; three
              heads of the second layer attend to the previous token in part, none becomes an induction head.
     """
     steps = (200, 300, 400, 600, 800, 1000, 1400, 2000, 2800, 4000, 5400, 7000, 9600, 12_000)
-    small: dict[str, Any] = {"num_examples": 4096, "batch_size": 32, "num_chains": 2, "num_burnin": 50}
     return LMStages(
-        **vars(language_models.cpu()),
-        sampling=replace(WHOLE, step_size=1e-3, num_draws=200, checkpoint_steps=steps, **small),
-        refined=replace(HEADS, num_draws=100, checkpoint_steps=(1000, 4000, 12_000), **small),
+        **vars(language_models.english()),
+        sampling=replace(WHOLE, step_size=1e-3, num_draws=200, checkpoint_steps=steps, **SMALL),
+        refined=replace(HEADS, num_draws=100, checkpoint_steps=(1000, 4000, 12_000), **SMALL),
     )
 
 
-CONFIGS: dict[str, Callable[[], LMStages]] = {"demo": demo, "cpu": cpu, "paper": paper}
+CONFIGS: dict[str, Callable[[], LMStages]] = {"demo": demo, "cpu": cpu, "english": english, "paper": paper}

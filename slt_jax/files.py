@@ -28,6 +28,8 @@ def only_writer(path: Path, what: str, remedy: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
+        if not path.exists():  # where no file can be made the lock waits for its folder
+            raise ValueError(f"{what} cannot be written (no file can be made in {path.parent}); {remedy}") from error
         raise ValueError(f"{what} is in use by another run; wait until it ends, or {remedy}") from error
     except OSError as error:
         raise ValueError(f"{what} cannot be written ({reason(error)}); {remedy}") from error

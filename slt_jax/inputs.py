@@ -43,7 +43,7 @@ def _check_floating(where: str, leaf: Any) -> None:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         raise ValueError(f"{where} is a PRNG key; keep keys out of the parameters (nnx.split(model, nnx.Param, ...))")
     dtype = jnp.result_type(leaf)
-    if dtype in (jnp.bfloat16, jnp.float16):
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
         raise ValueError(
             f"{where} has dtype {dtype}, too coarse for the short steps of a sampler; give float32 parameters (a forward pass "
             "in half precision inside loss_fn is fine)"

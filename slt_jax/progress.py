@@ -16,10 +16,10 @@ def never() -> bool:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int, *, show: bool = True) -> Iterator[Callable[..., None]]:
+def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterator[Callable[..., None]]:
     """Yield `update(completed, note="")`; the bar shows what is done, steps per second, remaining time and the note.
 
-    Nothing is shown, and rich is not even imported, unless `show`.
+    A `total` of `None` is one that is not known before the end. Nothing is shown, and rich is not even imported, unless `show`.
     """
     if not show:
         yield lambda completed, note="": None

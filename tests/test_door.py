@@ -38,6 +38,7 @@ from slt_jax import (
     sgld,
     sweep,
 )
+from slt_jax.estimators.free_energy import free_energy
 from slt_jax.sampling.driver import sample_chains
 from slt_jax.sampling.samples import ChainSettings
 
@@ -182,6 +183,7 @@ PARAMS = [
     Case("an optimiser's step count", on(center={**CENTER, "step": jnp.asarray(3)}), ValueError, "center leaf 'step'", "int32"),
     Case("a mask of booleans", on(center={**CENTER, "mask": jnp.ones(3, bool)}), ValueError, "center leaf 'mask'", "bool"),
     Case("complex weights", on(center={"w": jnp.ones(3, complex)}), ValueError, "center leaf 'w'", "real and imaginary part"),
+    Case("weights of eight bits", on(center={"w": jnp.ones(3, jnp.float8_e4m3fn)}), ValueError, "center leaf 'w'", "give float32 parameters"),
     Case("an array of objects", on(center={"w": np.array([None, 1.0], object)}), TypeError, "center leaf 'w'", "dtype object"),
     Case("a torch tensor", on(center={"w": Tensor()}), TypeError, "center leaf 'w'", ".numpy()"),
     Case("nothing", on(center={}), ValueError, "center", "no parameters"),
@@ -226,6 +228,7 @@ LOSSES = [
     Case("a dict", on(loss_fn=fixed_trace(lambda l: {"loss": l})), ValueError, "loss_fn", "a dict"),
     Case("no return statement", on(loss_fn=fixed_trace(lambda l: None)), ValueError, "loss_fn", "nothing (None)"),
     Case("counts of errors", on(loss_fn=fixed_trace(lambda l: (l > 0).astype(int))), ValueError, "loss_fn", "int32"),
+    Case("a loss made of steps", on(loss_fn=fixed_trace(lambda l: jnp.floor(1e4 * l))), ValueError, "loss_fn", "cross-entropy in place of accuracy"),
     Case("complex losses", on(loss_fn=fixed_trace(lambda l: l + 0j)), ValueError, "loss_fn", "complex64"),
     Case("numpy inside", on(loss_fn=fixed_trace(np.asarray)), TypeError, "loss_fn", "jax.numpy"),
     Case("an if on values", on(loss_fn=fixed_trace(lambda l: l if l.sum() > 0 else -l)), TypeError, "loss_fn", "TracerBoolConversionError"),
@@ -268,6 +271,9 @@ OPTIONS = [
     Case("one device", with_(devices=jax.devices()[0]), TypeError, "devices", "give a list"),
     Case("a device twice", with_(devices=jax.devices()[:1] * 2), ValueError, "devices", "twice"),
     Case("a folder for the state", with_(state_path=os.curdir), ValueError, "state_path", "a folder"),
+    Case("a state where no file can be", with_(state_path="/proc/state.npz"), ValueError, "state", "no file can be made"),
+    Case("an estimate saved as a folder", lambda: draw().save("/"), ValueError, "/ is a folder", "result.npz"),
+    Case("temperatures as text", lambda: free_energy(KEY, posterior(), sgld(8), "1, 10"), TypeError, "nbetas", "positive numbers"),
     Case("a number for the state", with_(state_path=3), TypeError, "state_path", "path of a file"),
     Case("the function instead of a kernel", with_(kernel=sgld), TypeError, "kernel", "call it"),
     Case("the class instead of a kernel", with_(kernel=type(sgld(8))), TypeError, "kernel", "call it"),

@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from numpy.typing import ArrayLike
 
+from slt_jax.arguments import describe
 from slt_jax.estimators.fluctuation import (
     Fluctuation,
     ScalarEstimate,
@@ -102,6 +103,7 @@ def free_energy(
         options: as in `sample`: `num_burnin`, `thinning`, `metric`, `layout`, `progress`, `state_path`, ...
 
     Raises:
+        TypeError: if nbetas are not numbers.
         ValueError: if γ is 0, nbetas are not at least two positive increasing numbers, or a `Sampler` is given step sizes
             or a metric beside its own.
 
@@ -114,7 +116,10 @@ def free_energy(
         >>> found.value.shape  # F = log(1 + nbeta)/2
         (5,)
     """
-    nodes = np.asarray(nbetas, np.float64)
+    try:
+        nodes = np.asarray(nbetas, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"nbetas is {describe(nbetas)}; give at least two positive numbers, increasing") from None
     if nodes.ndim != 1 or len(nodes) < 2 or not (nodes[0] > 0 and (np.diff(nodes) > 0).all()):
         raise ValueError(f"nbetas = {nodes.tolist()}; give at least two positive numbers, increasing")
     if not float(posterior.localization) > 0:

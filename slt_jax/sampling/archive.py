@@ -32,8 +32,13 @@ def write_archive(path: Path | str, kind: str, header: dict[str, Any], arrays: d
         kind: the name of the class that is stored, asked for again by `read_archive`.
         header: everything that is not an array.
         arrays: name -> array of numbers or truth values, of any name and of any number type that jax has.
+
+    Raises:
+        ValueError: if `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the path of a file in it, such as {path / 'result.npz'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [[name, array.dtype.name if _is_foreign(array.dtype) else None] for name, array in arrays.items()]
     text = json.dumps({"kind": kind, "version": VERSION, "arrays": names, "header": header}, allow_nan=False)

@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior, example_losses
 from slt_jax.trees import leaf_name, num_parameters, take_examples
-from slt_jax.typing import Array, PRNGKey
+from slt_jax.typing import Array, Params, PRNGKey
 
 __all__ = [
     "CENTER_CHUNK",
@@ -30,6 +30,7 @@ __all__ = [
     "check_finite_center",
     "generator",
     "losses_at",
+    "no_direction",
     "ritz_space",
     "top_eigenvalue",
 ]
@@ -96,8 +97,16 @@ class Center:
             for vector in vectors
         ]
         parts = np.stack([np.stack([np.asarray(part) for part in each]) for each in found])
-        gradient, products, slopes = np.split(parts, [dim, 2 * dim], axis=2)
+        gradient, products, slopes, _ = np.split(parts, [dim, 2 * dim, 2 * dim + size], axis=2)
         return Derivatives(gradient[0].sum(axis=0), products.sum(axis=1), slopes.reshape(len(vectors), -1)[:, :count])
+
+    def first_chunk(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient of the mean loss of the first chunk, and its losses, at `params`: by the program of `derivatives`, so that
+        nothing more is compiled."""
+        size, vector = self.chunks.shape[1], no_direction(self.posterior.center)[0]
+        moved = replace(self.posterior, center=params)
+        found = np.asarray(_derivatives(moved, self.chunks[0], np.full(size, 1 / size, vector.dtype), vector))
+        return found[: vector.size], found[-size:]
 
 
 class Derivatives(NamedTuple):
@@ -111,7 +120,7 @@ class Derivatives(NamedTuple):
 
 @jax.jit
 def _derivatives(posterior: LocalPosterior, indices: Array, weights: Array, vector: Array) -> Array:
-    """Σcᵢ∇lᵢ, Σcᵢ∇²lᵢ·v and the slopes ∇lᵢ·v, one after another."""
+    """Σcᵢ∇lᵢ, Σcᵢ∇²lᵢ·v, the slopes ∇lᵢ·v and the losses, one after another."""
     examples = take_examples(posterior.data, indices)
     flat, unravel = ravel_pytree(posterior.center)
 
@@ -120,18 +129,22 @@ def _derivatives(posterior: LocalPosterior, indices: Array, weights: Array, vect
         return jnp.vdot(weights.astype(losses.dtype), losses), losses
 
     tangent = unravel(vector.astype(flat.dtype))
-    (gradient, _), (product, slopes) = jax.jvp(jax.grad(weighted, has_aux=True), (posterior.center,), (tangent,))
-    return jnp.concatenate([ravel_pytree(gradient)[0], ravel_pytree(product)[0], slopes])
+    (gradient, losses), (product, slopes) = jax.jvp(jax.grad(weighted, has_aux=True), (posterior.center,), (tangent,))
+    return jnp.concatenate([ravel_pytree(gradient)[0], ravel_pytree(product)[0], slopes, losses])
 
 
-def losses_at(posterior: LocalPosterior, params: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Losses of the examples at `indices`, side by side, at ravelled `params`."""
+def no_direction(center: Params) -> np.ndarray:
+    """No direction at all, `(1, parameters)`, in the number type of the parameters."""
+    return np.zeros((1, num_parameters(center)), jnp.result_type(*jax.tree.leaves(center)))
+
+
+def losses_at(posterior: LocalPosterior, params: Params, indices: np.ndarray) -> np.ndarray:
+    """Losses of the examples at `indices`, side by side, at `params`."""
     return np.asarray(_losses(posterior, params, indices))
 
 
 @jax.jit
-def _losses(posterior: LocalPosterior, flat: Array, indices: Array) -> Array:
-    params = ravel_pytree(posterior.center)[1](flat)
+def _losses(posterior: LocalPosterior, params: Params, indices: Array) -> Array:
     return posterior.losses(params, take_examples(posterior.data, indices))
 
 

@@ -9,7 +9,7 @@ a = nβh + γ,
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,11 @@ from slt_jax.sampling.center import (
     check_finite_center,
     generator,
     losses_at,
+    no_direction,
     ritz_space,
 )
 from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.metrics import Metric
-from slt_jax.trees import num_parameters
 from slt_jax.typing import Params, PRNGKey
 
 __all__ = ["HESSIAN_EXAMPLES", "Look", "Measured", "check_losses", "inspect", "judge", "look", "measure"]
@@ -39,6 +39,7 @@ NEIGHBOURS, FEWEST_NEIGHBOURS = 64, 16
 NEIGHBOUR_TOLERANCE = {4: 1e-3, 8: 1e-3, 2: 5e-2}
 """Relative change of a loss among other neighbours that is more than rounding, by bytes of the losses' type."""
 BESIDE = 0.03  # neighbours are compared at w* moved by this share of every leaf's size: at w* losses may all be zero
+STEPS_OF_ROUNDING = 1e-5  # relative change of a loss beside w* that rounding does not explain
 HESSIAN_EXAMPLES = 512
 KRYLOV_BLOCK, KRYLOV_BLOCKS = 4, 4
 EXAMPLES, BESIDE_STREAM, KRYLOV = range(3)  # streams of the look's key
@@ -185,16 +186,20 @@ def measure(
     """
     check_finite_center(posterior)
     center = Center.of(generator(key, EXAMPLES), posterior, batch_size, chunk_size)
+    moved = _beside(generator(key, BESIDE_STREAM), center.posterior.center)
+    slope_beside, losses_beside = _first_chunk(center, moved)
     # Differences first: statistics of a batch also turn one bad example into a bad batch.
-    check_neighbours(_among_others(generator(key, BESIDE_STREAM), center))
+    check_neighbours(_among_others(center, moved, losses_beside))
     known = posterior.center_losses
     losses = np.asarray(
         center_losses(posterior, min(CENTER_CHUNK, 8 * center.chunks.shape[1])) if known is None else known
     )
     check_losses(losses)
+    if slope_beside is not None:
+        _check_slope(slope_beside, losses_beside, losses[center.chunks[0]])
     apart = _spacing(center.posterior, losses)
     try:
-        gradient = center.derivatives(_nothing(posterior)).gradient
+        gradient = center.derivatives(no_direction(posterior.center)).gradient
     except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
         _check_gradient(center.posterior)
         return Measured(center, losses, apart, np.zeros(0), None)
@@ -215,6 +220,15 @@ def _check_gradient(posterior: LocalPosterior) -> None:
             f"loss_fn has no gradient that JAX can take ({str(error).split('. ')[0].rstrip('.')}); write it with operations that "
             "can be differentiated"
         ) from error
+
+
+def _check_slope(gradient: np.ndarray, beside: np.ndarray, losses: np.ndarray) -> None:
+    """Refuse a loss that changes from w* to a point beside it, and has no gradient there."""
+    if not gradient.any() and np.abs(beside - losses).max() > STEPS_OF_ROUNDING * np.abs(losses).max():
+        raise ValueError(
+            "loss_fn changes beside w* where its gradient is zero, so it is made of steps (an argmax, a comparison, rounding), "
+            "and no sampler feels them; give a loss whose gradient is not zero, such as cross-entropy in place of accuracy"
+        )
 
 
 def judge(measured: Measured, nbeta: float, localization: float) -> Look:
@@ -280,12 +294,6 @@ def check_neighbours(beside: np.ndarray) -> None:
         )
 
 
-def _nothing(posterior: LocalPosterior) -> np.ndarray:
-    """No direction at all, in the number type of the parameters."""
-    leaves = jax.tree.leaves(posterior.center)
-    return np.zeros((1, num_parameters(posterior.center)), jnp.result_type(*leaves))
-
-
 def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Ritz:
     """Ritz pairs of ∇²L from a block of the gradient and random vectors; all pairs of a small Hessian."""
     dim = gradient.size
@@ -299,12 +307,16 @@ def _ritz(rng: np.random.Generator, center: Center, gradient: np.ndarray) -> Rit
     return ritz_space(lambda vectors: center.derivatives(vectors, HESSIAN_EXAMPLES), start, blocks)
 
 
-def _among_others(rng: np.random.Generator, center: Center) -> np.ndarray:
-    """Losses of some examples: all together, in reverse order, and in pairs of quarters, `(company, example)`."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(center.posterior.center)]
-    sizes = [np.full(leaf.size, BESIDE * (np.sqrt(np.mean(leaf**2)) + BESIDE)) for leaf in leaves]
-    flat = np.concatenate([leaf.ravel() for leaf in leaves])
-    moved = (flat + np.concatenate(sizes) * rng.standard_normal(flat.size)).astype(flat.dtype)
+def _first_chunk(center: Center, moved: Params) -> tuple[np.ndarray | None, np.ndarray]:
+    """Gradient, if there are second derivatives, and losses of the first chunk at `moved`."""
+    try:
+        return center.first_chunk(moved)
+    except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
+        return None, losses_at(center.posterior, moved, center.chunks[0])
+
+
+def _among_others(center: Center, moved: Params, first_chunk: np.ndarray) -> np.ndarray:
+    """Losses of some examples: all together, and in pairs of quarters, in either order, `(company, example)`."""
     numbers = center.numbers[: min(NEIGHBOURS, max(FEWEST_NEIGHBOURS, center.chunks.shape[1]))]
     if len(numbers) < 2:
         return np.zeros((0, 0), np.float32)
@@ -320,4 +332,17 @@ def _among_others(rng: np.random.Generator, center: Center) -> np.ndarray:
     pairs = [losses(np.concatenate([quarters[i], quarters[(i + 1) % 4]])).reshape(2, -1) for i in range(4)]
     former = np.concatenate([pair[0] for pair in pairs])
     latter = np.concatenate([pairs[i - 1][1] for i in range(4)])
-    return np.stack([losses(every), losses(every[::-1])[::-1], former, latter])
+    backwards = np.concatenate([losses(quarters[i : i + 2].ravel()[::-1])[::-1] for i in (0, 2)])
+    together = first_chunk[: every.size] if first_chunk.size >= every.size else losses(every)
+    return np.stack([together, backwards, former, latter])
+
+
+def _beside(rng: np.random.Generator, params: Params) -> Params:
+    """`params` moved at random by a share of every leaf's size; numpy's arithmetic, which compiles nothing."""
+
+    def move(leaf: Any) -> np.ndarray:
+        values = np.asarray(leaf)
+        size = BESIDE * (np.sqrt(np.mean(values**2)) + BESIDE)
+        return np.asarray(values + size * rng.standard_normal(values.shape), values.dtype)
+
+    return jax.tree.map(move, params)

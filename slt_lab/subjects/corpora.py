@@ -3,12 +3,14 @@
 import hashlib
 import importlib.util
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from slt_jax.data.packing import Corpus, check_held_out, load_corpus, pack
 from slt_jax.data.text import PIECE_CHARS, TextSource, huggingface_source, is_compressed, text_files, text_sources
 from slt_jax.data.tokenizer import train_tokenizer
+from slt_jax.progress import progress_bar
 from slt_lab.errors import UserError
 from slt_lab.folder import RunFolder
 from slt_lab.pieces import digest, same_folder, taken
@@ -18,6 +20,7 @@ from slt_lab.subjects.language_settings import Text
 
 __all__ = ["check_text", "open_corpus", "text_source_names"]
 
+MEGABYTE = 1_000_000
 SEAL = "tokens.json"
 """Written last, with a digest of the tokens: a corpus without it is not finished."""
 
@@ -77,8 +80,8 @@ def _sources(data: Text) -> list[TextSource]:
     missing = [path for path in data.paths if not Path(path).exists()]
     if missing:
         raise UserError(
-            f"there is no text at {missing[0]}; build the English corpus with `python scripts/build_corpus.py "
-            "runs/corpus`, or name your own with --data.paths or --data.huggingface"
+            f"there is no text at {missing[0]}; build it with `python scripts/build_corpus.py {missing[0]} --collection "
+            f"{'linux' if 'linux' in missing[0] else 'english'}`, or name your own with --data.paths or --data.huggingface"
         )
     sources = text_sources(*data.paths) if data.paths else []
     sources += [huggingface_source(name, num_documents=data.num_documents) for name in data.huggingface]
@@ -131,9 +134,27 @@ def _taken_over(place: Path, folder: RunFolder) -> bool:
 
 
 def _pack(data: Text, place: Path) -> None:
+    """Read the text twice, for the vocabulary and for the tokens, with a bar over both."""
+    files = text_files(*data.paths)
+    known = not data.huggingface and not any(is_compressed(file) for file in files)
+    total = 2 * sum(file.stat().st_size for file in files) if known else 0
     try:
-        sources = _sources(data)
-        pack(sources, train_tokenizer(sources, data.vocab_size), place, held_out=data.held_out)
+        with progress_bar("tokenizing, MB read", -(-total // MEGABYTE) if known else None) as update:
+            read = [0]
+            sources = [_watched(source, read, update) for source in _sources(data)]
+            pack(sources, train_tokenizer(sources, data.vocab_size), place, held_out=data.held_out)
     except ImportError as error:  # a missing extra; its one sentence says how to install it
         raise UserError(str(error)) from error
     write_record(place / SEAL, {"tokens": _digest_of_tokens(place)})
+
+
+def _watched(source: TextSource, read: list[int], update: Callable[..., None]) -> TextSource:
+    """`source`, whose bytes are added to `read` and shown as they are read."""
+
+    def documents() -> Iterator[tuple[bool, str]]:
+        for starts_document, text in source.documents():
+            yield starts_document, text
+            read[0] += len(text.encode())
+            update(read[0] // MEGABYTE, source.name)
+
+    return source._replace(documents=documents)
