@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -194,8 +195,20 @@ class RunFolder:
         return results.read_results(self.path)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """The numbers of the report's table, as `summary.json`."""
-        write_text(self.path / "summary.json", json.dumps(summary, indent=2, default=float) + "\n")
+        """The numbers of the report's table, as `summary.json`; one that is not finite is null, as JSON has no other."""
+        text = json.dumps(_plain(summary), indent=2, default=float, allow_nan=False)
+        write_text(self.path / "summary.json", text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """`value` with numbers of numpy as Python's, and those that are not finite as `None`."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy, JAX or xarray
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_config(path: Path) -> dict[str, Any]:
