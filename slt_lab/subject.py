@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import optax
 
 from slt_jax.training.loop import BatchFn
 from slt_jax.typing import Batch, LossFn, Params, PRNGKey
+from slt_lab.reporting import Reporter
+from slt_lab.settings import up_to
 
 __all__ = ["Subject"]
 
@@ -49,5 +52,15 @@ class Subject:
 
     def sampled_steps(self, steps: Sequence[int]) -> list[int]:
         """`steps` as far as training goes; if there are none, all that are kept but an untrained model's, which is at no minimum."""
-        named = sorted({step for step in steps if step <= self.num_steps})
+        named = up_to(self.num_steps, steps)
+        if beyond := tuple(sorted(set(steps) - set(named))):
+            _say_left_out(beyond, self.num_steps, bool(named))
         return named or [step for step in self.save_at if step > 0 or self.num_steps == 0]
+
+
+@cache
+def _say_left_out(beyond: tuple[int, ...], num_steps: int, some_are_left: bool) -> None:
+    """A line on stderr, once a process, on checkpoints that training does not reach."""
+    told = ", ".join(f"{step:,}" for step in beyond)
+    instead = "the others are measured" if some_are_left else "all that are kept are measured instead"
+    Reporter.say(f"checkpoint_steps {told}: beyond the {num_steps:,} steps of training, and left out; {instead}")

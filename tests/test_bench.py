@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from slt_lab.catalogue import Catalogue
 from slt_lab.cli import main
 from slt_lab.page import Page, Section, Table, render
 from slt_lab.results import read_results
+from slt_lab.subject import Subject
 
 ROOT = Path(__file__).parent.parent
 FILE = str(ROOT / "tests" / "data" / "line.py")
@@ -297,3 +299,17 @@ def test_a_table_has_no_nan_and_no_empty_column():
     html = render(page, {}, "", "")
     assert "nan" not in html
     assert "<th>a</th><th>c</th>" in html
+
+
+def test_checkpoints_that_training_does_not_reach_are_named_once(capsys):
+    def subject(num_steps):
+        return Subject(
+            name="one", identity=(), loss_fn=len, init=dict, posterior_data=len, chains_key=jax.random.key(0),
+            num_steps=num_steps, save_at=(0, 17, 34),
+        )  # fmt: skip
+
+    assert [subject(34).sampled_steps((17, 51)) for _ in range(2)] == [[17], [17]]
+    assert capsys.readouterr().err.count("checkpoint_steps 51: beyond the 34 steps of training") == 1
+    assert subject(34).sampled_steps((68, 51)) == [17, 34]
+    assert "51, 68" in (told := capsys.readouterr().err)
+    assert "all that are kept are measured instead" in told
