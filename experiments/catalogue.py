@@ -13,6 +13,13 @@ LISTED = (
         "configs.lrt_stages",
     ),
     Listed(
+        "lrt-reference",
+        "what the LLC's fall in LR4 consists of: adjusted chains beside SGLD and underdamped ones",
+        "arXiv 2402.02364, stage LR4",
+        "experiments.lrt_reference",
+        "configs.lrt_reference",
+    ),
+    Listed(
         "transient-ridge",
         "transformers learn ridge regression in context, then give it up for the tasks they trained on",
         "arXiv 2501.17745, figures 1 and 2",

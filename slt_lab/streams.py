@@ -31,6 +31,7 @@ STREAMS = {
     "regression/chains": Stream(SHARED, 4),
     "regression/geometry": Stream(SHARED + 7, None),
     "regression/refined chains": Stream(SHARED + 11, None),
+    "regression/reference": Stream(SHARED + 12, None),
     # In-context regression on a finite set of tasks; one seed for all.
     "task sets/init": Stream(None, 0),
     "task sets/training": Stream(None, 1),

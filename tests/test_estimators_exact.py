@@ -351,6 +351,9 @@ def test_estimates_are_within_their_error_bars(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::slt_jax.sampling.recompilation.RecompilationWarning"
+)  # every case has a loss of its own
 def test_all_estimates_are_within_their_error_bars_and_the_bars_are_right():
     everything = {}
     for name in CASES:
