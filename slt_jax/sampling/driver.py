@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
@@ -29,7 +28,7 @@ from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection
-from slt_jax.sampling.layout import Layout, advance_chains, chain_mesh, default_layout, map_chains, replicate
+from slt_jax.sampling.layout import Layout, Rows, advance_chains, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import check_unchanged, watch_compilations
@@ -92,7 +91,8 @@ def sample(
         inspection: what `inspect` or `calibrate` found at w*, to be used again; by default `sample` looks itself; `False`
             leaves the look out, and with it every status that comes of it.
         layout: "vmap" or "map"; default by backend.
-        devices: devices over which chains are sharded; default all.
+        devices: devices over which chains are sharded; default all. Each takes equally many: where their number does not divide
+            that of the chains, copies of the last chain fill up and are thrown away.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `sample` is called under `jit`, `vmap` or `grad`.
@@ -204,38 +204,41 @@ def sample_chains(
     posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
     seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
     number = _baseline(posterior, baseline)
+    rows = Rows(chain_mesh(num_chains, devices), num_chains)
     program = _Program(
         kernel=kernel,
-        mesh=chain_mesh(num_chains, devices),
+        rows=rows,
         layout=layout or default_layout(),
         capacity=min(LONGEST_CHUNK, max(num_draws, num_burnin)),
         record_center_loss=number is None,
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
     check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
-    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), program.mesh)
+    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), rows.mesh)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
-    chains = _start(keys, settings, shared, program)
+    spread_keys, spread_settings = rows.spread((keys, settings))
+    chains = _start(spread_keys, spread_settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
     start = Recorded(chains, {name: [] for name in stages}, dict.fromkeys(stages, 0))
     identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline, statistics or {})
-    shapes = partial(_trace_shapes, chains, settings, shared, program)
+    shapes = partial(_trace_shapes, chains, spread_settings, shared, program)
 
     def first_draws(stage: str, count: int) -> Any:
-        fresh = _start(keys, settings, shared, program)
+        fresh = _start(spread_keys, spread_settings, shared, program)
         given = shared if stage == "draws" else (*shared[:3], {})
-        return _advance_chunk(fresh, settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
+        return _advance_chunk(fresh, spread_settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
 
-    with open_state(state_path, identity, start, shapes, first_draws) as state:
-        recorded = _advance_all(state, settings, shared, program, stages, progress, should_stop)
-    acceptance = _acceptance(recorded.chains, settings, shared, program)
+    with open_state(state_path, identity, start, rows, shapes, first_draws) as state:
+        recorded = _advance_all(state, spread_settings, shared, program, stages, progress, should_stop)
+    acceptance = np.asarray(_acceptance(recorded.chains, spread_settings, shared, program))[:num_chains]
+    chains = rows.gather(recorded.chains)
     if seen is not None:
-        found = inspections(seen, recorded.chains, kernel, metric)
+        found = inspections(seen, chains, kernel, metric)
     else:
         found = [inspection if isinstance(inspection, Inspection) else Inspection()] * num_chains
-    adapting = bool(np.any(kernel.is_adapting(recorded.chains.kernel_state)))
+    adapting = bool(np.any(kernel.is_adapting(chains.kernel_state)))
     return collect(
-        recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
+        chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
         baseline if isinstance(baseline, str) else "number", number, [replace(one, adapting=adapting) for one in found],
     )  # fmt: skip
 
@@ -252,7 +255,7 @@ class _Program(NamedTuple):
     """Everything static about the compiled chunk."""
 
     kernel: Kernel
-    mesh: Mesh
+    rows: Rows
     layout: Layout
     capacity: int
     record_center_loss: bool
@@ -289,7 +292,7 @@ def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Prog
         key, setting = per_chain
         return init_chain(key, _local(shared[0], setting), program.kernel, shared[3])
 
-    return map_chains(start, program.mesh, program.layout)((keys, settings), shared)
+    return map_chains(start, program.rows.mesh, program.layout)((keys, settings), shared)
 
 
 @partial(jax.jit, static_argnames="program", donate_argnames="chains")
@@ -313,7 +316,7 @@ def _advance(
             record_center_loss=program.record_center_loss,
         )
 
-    return advance_chains(advance, program.mesh, program.layout)(chains, settings, (shared, counts))
+    return advance_chains(advance, program.rows.mesh, program.layout)(chains, settings, (shared, counts))
 
 
 @partial(jax.jit, static_argnames="program")
@@ -322,7 +325,7 @@ def _acceptance(chains: ChainState, settings: ChainSettings, shared: Any, progra
         chain, setting = per_chain
         return mala_acceptance(chain, _local(shared[0], setting), program.kernel, setting.step_size, shared[1])
 
-    return map_chains(accept, program.mesh, program.layout)((chains, settings), shared)
+    return map_chains(accept, program.rows.mesh, program.layout)((chains, settings), shared)
 
 
 def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, program: _Program) -> Any:
@@ -333,10 +336,11 @@ def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, prog
 def _advance_chunk(
     chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, counts: tuple[int, int, int]
 ) -> tuple[ChainState, Any]:
-    """Chains and host copies of what they recorded; counts are draws now, steps per draw, draws of the whole stage."""
+    """Chains, and host copies of what they recorded, without those that fill up; counts are draws now, steps per draw, draws of
+    the whole stage."""
     traced = tuple(jnp.asarray(value, jnp.int32) for value in counts)
     chains, trace = _advance(chains, settings, shared, traced, program)
-    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, : counts[0]], trace)
+    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[: program.rows.count, : counts[0]], trace)
 
 
 def _advance_all(

@@ -3,19 +3,23 @@
 On an accelerator chains are a batch axis (`vmap`): its matrix units want large products. On a CPU a chain's working set
 should stay in cache, so each device runs its chains one after another (`lax.map`) and the devices are cores
 (`--xla_force_host_platform_device_count`); measured by `benchmarks/throughput.py`.
+
+Every device has equally many chains. Where their number does not divide, copies of the last chain fill up, and what they record
+is thrown away (`Rows`).
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from slt_jax.trees import leading_axis
 
-__all__ = ["Layout", "advance_chains", "chain_mesh", "default_layout", "map_chains", "replicate"]
+__all__ = ["Layout", "Rows", "advance_chains", "chain_mesh", "default_layout", "map_chains", "replicate"]
 
 Layout: TypeAlias = Literal["vmap", "map"]
 
@@ -26,10 +30,43 @@ def default_layout() -> Layout:
 
 
 def chain_mesh(num_chains: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh `chain` over as many devices as divide `num_chains` evenly."""
-    devices = list(jax.devices() if devices is None else devices)
-    count = max(size for size in range(1, len(devices) + 1) if num_chains % size == 0)
-    return jax.make_mesh((count,), ("chain",), devices=devices[:count], axis_types=(AxisType.Auto,))
+    """A one-axis mesh `chain` over all devices, or as many of them as there are chains."""
+    devices = list(jax.devices() if devices is None else devices)[:num_chains]
+    return jax.make_mesh((len(devices),), ("chain",), devices=devices, axis_types=(AxisType.Auto,))
+
+
+class Rows(NamedTuple):
+    """The chain axis of arrays: `count` rows, on the devices of `mesh` filled up to as many on each.
+
+    Attributes:
+        mesh: from `chain_mesh`.
+        count: number of chains, those that fill up left out.
+    """
+
+    mesh: Mesh
+    count: int
+
+    @property
+    def total(self) -> int:
+        """Number of rows on the devices."""
+        return -(-self.count // self.mesh.size) * self.mesh.size
+
+    def spread(self, tree: Any) -> Any:
+        """`tree`, whose leaves have `count` rows, filled up with copies of the last row and cut over the devices."""
+        if self.mesh.size == 1:
+            return tree
+        if self.total > self.count:
+            rows = np.minimum(np.arange(self.total), self.count - 1)
+            tree = jax.tree.map(lambda leaf: jnp.take(jnp.asarray(leaf), rows, axis=0), tree)
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("chain")))
+
+    def gather(self, tree: Any) -> Any:
+        """The `count` rows of a `tree` that lies on the devices; on one device, if some of its rows fill up."""
+        if self.total == self.count:
+            return tree
+        # Cutting rows off where they are spread would be a program with a collective for every leaf; see `select_chains`.
+        tree = jax.device_put(tree, self.mesh.devices.flat[0])
+        return jax.tree.map(lambda leaf: leaf[: self.count], tree)
 
 
 def map_chains(function: Callable, mesh: Mesh, layout: Layout) -> Callable:

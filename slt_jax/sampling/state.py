@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from slt_jax.identity import close, content, program, setting
 from slt_jax.posterior import LocalPosterior, Restriction, draw_indices
 from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.layout import Rows
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings, join
 from slt_jax.sampling.statistics import Statistic
@@ -35,7 +36,8 @@ SAVE_SHARE = 20
 
 @dataclass
 class Recorded:
-    """What chains have done so far: their states, the traces of each stage in consecutive pieces, and draws made."""
+    """What chains have done so far: their states on the devices, those that fill up among them; the traces of each stage in
+    consecutive pieces on the host, without them; and draws made."""
 
     chains: Any
     pieces: dict[str, list]
@@ -120,6 +122,7 @@ def open_state(
     path: Path | str | None,
     identity: Callable[[], Mapping[str, str]],
     start: Recorded,
+    rows: Rows,
     like: Callable[[], Any],
     again: Callable[[str, int], Any],
 ) -> Iterator["StateFile"]:
@@ -129,6 +132,7 @@ def open_state(
         path: the file, or `None`.
         identity: makes what `run_identity` returns; not called without a path.
         start: chains before their first step.
+        rows: where chains lie; a file holds none that fill up, so other devices can go on with it.
         like: makes the shapes of the trace of one chunk.
         again: `(stage, count) -> trace`, the first draws made once more, if `stage` is the first that has any.
 
@@ -136,11 +140,11 @@ def open_state(
         ValueError: if the file is damaged, belongs to another run, or is in use.
     """
     if path is None:
-        yield StateFile(None, {}, start)
+        yield StateFile(None, {}, start, rows)
         return
     path = Path(path).absolute()
     with lock_state(path):
-        state = StateFile(path, identity(), start)
+        state = StateFile(path, identity(), start, rows)
         if path.exists():
             state.recorded = _taken_up(state, like(), again)
         yield state
@@ -153,6 +157,7 @@ class StateFile:
     path: Path | None
     identity: Mapping[str, str]
     recorded: Recorded
+    rows: Rows
     _due: float = field(default_factory=lambda: time.monotonic() + SAVE_SECONDS)
     _saved: bool = True
 
@@ -169,19 +174,20 @@ class StateFile:
         began, recorded = time.monotonic(), self.recorded
         recorded.pieces = {name: [join(parts)] if parts else [] for name, parts in recorded.pieces.items()}
         traces = {name: parts[0] for name, parts in recorded.pieces.items() if parts}
-        save_state(self.path, {"chains": recorded.chains, "traces": traces}, recorded.done, self.identity)
+        chains = self.rows.gather(recorded.chains)
+        save_state(self.path, {"chains": chains, "traces": traces}, recorded.done, self.identity)
         now = time.monotonic()
         self._due, self._saved = now + max(SAVE_SECONDS, SAVE_SHARE * (now - began)), True
 
 
 def _taken_up(state: StateFile, trace: Any, again: Callable[[str, int], Any]) -> Recorded:
     assert state.path is not None
-    chains, stages = state.recorded.chains, state.recorded.done
+    chains, stages = state.rows.gather(state.recorded.chains), state.recorded.done
 
     def like(done: Mapping[str, int]) -> Any:
         def shapes(count: int) -> Any:
             return jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), trace
+                lambda leaf: jax.ShapeDtypeStruct((state.rows.count, count, *leaf.shape[2:]), leaf.dtype), trace
             )
 
         return {"chains": chains, "traces": {name: shapes(done[name]) for name in stages if done[name]}}
@@ -193,4 +199,4 @@ def _taken_up(state: StateFile, trace: Any, again: Callable[[str, int], Any]) ->
 
     done, stored = load_state(state.path, like, state.identity, same_numbers)
     pieces = {name: [stored["traces"][name]] if done[name] else [] for name in stages}
-    return Recorded(jax.tree.map(jnp.asarray, stored["chains"]), pieces, dict(done))
+    return Recorded(state.rows.spread(jax.tree.map(jnp.asarray, stored["chains"])), pieces, dict(done))
