@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
-from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, restrict
+from slt_jax.posterior import LocalPosterior, Restriction, at_center, check_posterior, check_scalars, restrict
 from slt_jax.progress import Stopped, never, progress_bar
 from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
@@ -201,9 +201,9 @@ def sample_chains(
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
     check_unchanged(posterior.loss_fn, posterior.full_params(posterior.center), posterior.data)
-    posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
+    posterior, settings = _with_center_losses(posterior, settings, kernel, baseline, total_steps)
     seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
-    number = _baseline(posterior, baseline)
+    number = _baseline(posterior, settings, baseline)
     rows = Rows(chain_mesh(num_chains, devices), num_chains)
     program = _Program(
         kernel=kernel,
@@ -215,7 +215,8 @@ def sample_chains(
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
     check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
     shared = replicate((posterior, metric, wrapped, dict(statistics or {})), rows.mesh)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
+    streams = jnp.arange(num_chains) if settings.stream is None else settings.stream
+    keys = jax.vmap(partial(jax.random.fold_in, key))(streams)
     spread_keys, spread_settings = rows.spread((keys, settings))
     chains = _start(spread_keys, spread_settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
@@ -262,27 +263,48 @@ class _Program(NamedTuple):
 
 
 def _with_center_losses(
-    posterior: LocalPosterior, kernel: Kernel, baseline: str | float, chain_steps: int
-) -> LocalPosterior:
-    """The posterior with all its losses at w*, where the baseline needs them."""
+    posterior: LocalPosterior, settings: ChainSettings, kernel: Kernel, baseline: str | float, steps: int
+) -> tuple[LocalPosterior, ChainSettings]:
+    """The posterior, and centers of chains that have their own, with all losses at w* where the baseline needs them."""
+    first, back = _distinct_centers(settings)
     # One pass costs n forward evaluations, a paired forward pass one per example drawn: take the cheaper.
-    drawn = chain_steps * (kernel.batch_size or posterior.n)
-    if posterior.center_losses is None and (baseline == "full" or (baseline == "paired" and drawn >= posterior.n)):
-        return replace(posterior, center_losses=center_losses(posterior))
-    return posterior
+    drawn = len(back) // len(first) * steps * (kernel.batch_size or posterior.n)
+    if not (baseline == "full" or (baseline == "paired" and drawn >= posterior.n)):
+        return posterior, settings
+    own = settings.center
+    if own is None:
+        known = center_losses(posterior) if posterior.center_losses is None else posterior.center_losses
+        return replace(posterior, center_losses=known), settings
+    centers = [jax.tree.map(lambda leaf, one=chain: leaf[one], own.params) for chain in first]
+    losses = jnp.stack([center_losses(at_center(posterior, params)) for params in centers])
+    return posterior, settings._replace(center=own._replace(losses=losses[back]))
 
 
-def _baseline(posterior: LocalPosterior, baseline: str | float) -> float | None:
-    """The baseline's value if it is one number; losses at w* that are not finite have none."""
-    if posterior.center_losses is not None and isinstance(baseline, str):
-        check_losses(np.asarray(posterior.center_losses))
-    if baseline == "full":
-        return float(np.asarray(posterior.center_losses, np.float64).mean())
-    return None if isinstance(baseline, str) else float(baseline)
+def _distinct_centers(settings: ChainSettings) -> tuple[np.ndarray, np.ndarray]:
+    """The first chain of every center, and which of these centers each chain has."""
+    numbers = np.zeros(len(settings.step_size), int) if settings.center is None else np.asarray(settings.center.number)
+    return np.unique(numbers, return_index=True, return_inverse=True)[1:]
+
+
+def _baseline(posterior: LocalPosterior, settings: ChainSettings, baseline: str | float) -> np.ndarray | None:
+    """The baseline of every chain, `(chain,)`, if it is one number; losses at w* that are not finite have none."""
+    first, back = _distinct_centers(settings)
+    if not isinstance(baseline, str):
+        return np.full(len(back), float(baseline))
+    known = posterior.center_losses if settings.center is None else settings.center.losses
+    if known is not None:
+        losses = [np.asarray(known if settings.center is None else known[chain]) for chain in first]
+        for of_one in losses:
+            check_losses(of_one)
+        if baseline == "full":
+            return np.array([of_one.astype(np.float64).mean() for of_one in losses])[back]
+    return None
 
 
 def _local(posterior: LocalPosterior, setting: ChainSettings) -> LocalPosterior:
     local = replace(posterior, nbeta=setting.nbeta, localization=setting.localization)
+    if setting.center is not None:
+        local = at_center(local, setting.center.params, setting.center.losses)
     return local if setting.restriction is None else restrict(local, setting.restriction)
 
 

@@ -102,13 +102,14 @@ class Look(NamedTuple):
     def _units(self, metric: Metric | None, scale: Params | None) -> tuple[np.ndarray, np.ndarray]:
         """By which factor a metric or preconditioner stretches each direction, and which of them the metric holds."""
         stretch, along = np.ones(len(self.noise)), np.zeros(len(self.noise), bool)
+        directions = self.directions.astype(np.float64)
         if metric is not None:
-            coefficients = np.asarray(metric.directions).T @ self.directions
+            coefficients = np.asarray(metric.directions).T @ directions
             difference = np.asarray(metric.scales) - float(metric.rest)
             stretch = float(metric.rest) + (difference[:, None] * coefficients**2).sum(axis=0)
             along = (coefficients**2).sum(axis=0) > 0.5
         elif scale is not None:
-            stretch = (self.directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
+            stretch = (directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
         return stretch, along
 
     def heated(
@@ -242,7 +243,7 @@ def judge(measured: Measured, nbeta: float, localization: float) -> Look:
         looked=True,
     )
     weights = np.divide(np.maximum(curvatures, 0.0), stiffness, out=np.zeros_like(stiffness), where=usable)
-    return Look(inspection, measured.ritz.vectors.astype(np.float64), weights, noise, stiffness)
+    return Look(inspection, measured.ritz.vectors, weights, noise, stiffness)
 
 
 def _spacing(posterior: LocalPosterior, losses: np.ndarray) -> float:

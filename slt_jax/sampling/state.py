@@ -74,6 +74,7 @@ def run_identity(
         "data": content(posterior.data),
         "center": content((posterior.center, whole)),
         **_restriction_identity(posterior, settings, restriction, whole),
+        **({} if settings.center is None else {"centers": content(settings.center.params)}),
         "metric": content(metric),
         "baseline": baseline if isinstance(baseline, str) else repr(float(baseline)),
         **{stage: repr(counts) for stage, counts in stages.items()},
