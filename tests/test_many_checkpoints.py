@@ -1,7 +1,12 @@
 """Checkpoints x chains in one program: every checkpoint gets what it gets alone, and all of them compile once."""
 
 import doctest
+import os
+import re
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +20,7 @@ from slt_jax.sampling.checkpoints import sample_checkpoints
 from slt_jax.sampling.driver import sample
 from slt_jax.sampling.sgld import sgld
 
+ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
 OPTIONS = {"num_chains": 3, "num_draws": 12, "num_burnin": 4}
 STEPS = (1e-3, 5e-4, 1e-3, 2e-3, 1e-3)
@@ -142,3 +148,16 @@ def test_the_example_runs():
     results = doctest.testmod(checkpoints)
     assert results.attempted > 5
     assert results.failed == 0
+
+
+def test_the_benchmark_prints_equal_numbers_and_one_compilation():
+    script = ["benchmarks/many_checkpoints.py", "--checkpoints", "3", "--chains", "2", "--draws", "2", "--width", "8"]
+    done = subprocess.run(
+        [sys.executable, *script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    difference = re.search(r"relative to the largest loss: (\S+)", done.stdout)
+    assert difference is not None
+    assert float(difference[1]) < 1e-5
+    assert "programs compiled for the chains of all checkpoints: 1\n" in done.stdout
+    assert re.search(r"again: one program \S+ s, one after another \S+ s, ratio \d", done.stdout)

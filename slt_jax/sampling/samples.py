@@ -190,7 +190,7 @@ def collect(
     chains: ChainState,
     burnin: list,
     draws: list,
-    acceptance: jax.Array,
+    acceptance: np.ndarray,
     settings: ChainSettings,
     baseline: str,
     number: np.ndarray | None,
