@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_jax.arguments import check_count, check_number, describe
+from slt_jax.backend import full_precision
 from slt_jax.posterior import LocalPosterior, at_center, check_posterior
 from slt_jax.progress import never
 from slt_jax.sampling.base import Kernel
@@ -34,6 +35,7 @@ COPIES = 4
 """Of a chain's state during a step: before, after, gradient and noise."""
 
 
+@full_precision()
 def sample_checkpoints(
     key: PRNGKey,
     posterior: LocalPosterior,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.backend import full_precision
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.center import (
@@ -127,6 +128,7 @@ class Look(NamedTuple):
         )
 
 
+@full_precision()
 def inspect(
     posterior: LocalPosterior,
     kernel: Kernel,
@@ -171,6 +173,7 @@ def look(key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None)
     return judge(measure(key, posterior, batch_size), float(posterior.nbeta), float(posterior.localization))
 
 
+@full_precision()
 def measure(
     key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None, chunk_size: int | None = None
 ) -> Measured:
