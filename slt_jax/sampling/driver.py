@@ -18,6 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
+from slt_jax.backend import block_of, full_precision
 from slt_jax.posterior import LocalPosterior, Restriction, at_center, check_posterior, check_scalars, restrict
 from slt_jax.progress import Stopped, never, progress_bar
 from slt_jax.restrictions import check_stack
@@ -164,6 +165,7 @@ def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) 
     return ChainSettings(spread(step_size), spread(posterior.nbeta), spread(posterior.localization))
 
 
+@full_precision()
 def sample_chains(
     key: PRNGKey,
     posterior: LocalPosterior,
@@ -211,6 +213,7 @@ def sample_chains(
         layout=layout or default_layout(),
         capacity=min(LONGEST_CHUNK, max(num_draws, num_burnin)),
         record_center_loss=number is None,
+        block=block_of(num_burnin, num_draws),
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
     check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
@@ -231,7 +234,7 @@ def sample_chains(
 
     with open_state(state_path, identity, start, rows, shapes, first_draws) as state:
         recorded = _advance_all(state, spread_settings, shared, program, stages, progress, should_stop)
-    acceptance = np.asarray(_acceptance(recorded.chains, spread_settings, shared, program))[:num_chains]
+    acceptance = rows.to_host(_acceptance(recorded.chains, spread_settings, shared, program))
     chains = rows.gather(recorded.chains)
     if seen is not None:
         found = inspections(seen, chains, kernel, metric)
@@ -253,13 +256,35 @@ def _check_metric_fits(metric: Metric | None, posterior: LocalPosterior, setting
 
 
 class _Program(NamedTuple):
-    """Everything static about the compiled chunk."""
+    """Everything static about the compiled chunk.
+
+    Attributes:
+        kernel, rows, layout, record_center_loss: as elsewhere.
+        capacity: draws that a chunk has room for.
+        block: of `run`.
+        thinning: steps per draw where they are static.
+    """
 
     kernel: Kernel
     rows: Rows
     layout: Layout
     capacity: int
     record_center_loss: bool
+    block: int
+    thinning: int | None = None
+
+    def for_chunk(self, active: int, thinning: int) -> "_Program":
+        """The program for `active` draws of `thinning` steps: on an accelerator both loops have a static length, but for the
+        rest of a run that is not a multiple of it."""
+        if self.block == 1:
+            return self
+        return self._replace(block=self.block if active % self.block == 0 else 1, thinning=thinning)
+
+    def chunk(self, longest: int, left: int) -> int:
+        """How many of the draws that are left come next, at most about `longest`; whole blocks while there are any."""
+        if left < self.block:
+            return min(longest, left)
+        return min(max(longest, self.block), left) // self.block * self.block
 
 
 def _with_center_losses(
@@ -330,7 +355,8 @@ def _advance(
             step_size=setting.step_size,
             num_draws=program.capacity,
             active_draws=active_draws,
-            thinning=thinning,
+            block=program.block,
+            thinning=thinning if program.thinning is None else program.thinning,
             metric=metric,
             observables=observables,
             statistics=statistics,
@@ -360,9 +386,9 @@ def _advance_chunk(
 ) -> tuple[ChainState, Any]:
     """Chains, and host copies of what they recorded, without those that fill up; counts are draws now, steps per draw, draws of
     the whole stage."""
-    traced = tuple(jnp.asarray(value, jnp.int32) for value in counts)
-    chains, trace = _advance(chains, settings, shared, traced, program)
-    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[: program.rows.count, : counts[0]], trace)
+    traced = tuple(np.asarray(value, np.int32) for value in counts)  # of numpy: the same in every process
+    chains, trace = _advance(chains, settings, shared, traced, program.for_chunk(*counts[:2]))
+    return chains, jax.tree.map(lambda leaf: leaf[:, : counts[0]], program.rows.to_host(trace))
 
 
 def _advance_all(
@@ -381,7 +407,8 @@ def _advance_all(
         return sum(recorded.done[name] * thinning for name, (_, thinning) in stages.items())
 
     total = sum(count * thinning for count, thinning in stages.values())
-    with progress_bar("sampling", total, show=progress) as update:
+    rows = program.rows
+    with progress_bar("sampling", total, show=progress and rows.keeper) as update:
         update(steps_done())
         longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
@@ -390,7 +417,7 @@ def _advance_all(
             # Burn-in is no draw: its program carries the statistics and does not evaluate them.
             given = shared if name == "draws" else (*shared[:3], {})
             while recorded.done[name] < count:
-                active = min(longest, count - recorded.done[name])
+                active = int(rows.agree(program.chunk(longest, count - recorded.done[name])))
                 started = time.monotonic()
                 recorded.chains, trace = _advance_chunk(
                     recorded.chains, settings, given, program, (active, thinning, count)
@@ -400,7 +427,7 @@ def _advance_all(
                     longest = min(4 * longest, program.capacity)
                 recorded.done[name] += active
                 update(steps_done())
-                stop = should_stop()
+                stop = rows.any_of(should_stop())
                 state.advanced(finished=stop or steps_done() == total)
                 if stop and steps_done() < total:
                     raise Stopped(f"stopped at step {steps_done()} of {total}")
