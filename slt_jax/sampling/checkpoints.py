@@ -184,10 +184,13 @@ def _chain_bytes(posterior: LocalPosterior, kernel: Kernel, options: dict[str, A
 def _step_bytes(posterior: LocalPosterior, kernel: Kernel) -> int:
     """What the compiler wants beside it for one step of one chain: activations above all."""
 
-    def step(posterior: LocalPosterior, key: PRNGKey) -> Any:
-        return kernel.step(key, kernel.init(key, posterior), posterior, 1e-3)
+    leaves, structure = jax.tree.flatten(posterior)
 
-    analysis = jax.jit(step).lower(posterior, jax.random.key(0)).compile().memory_analysis()
+    def step(leaves: list[Any], key: PRNGKey) -> Any:
+        local = jax.tree.unflatten(structure, leaves)
+        return kernel.step(key, kernel.init(key, local), local, 1e-3)
+
+    analysis = jax.jit(step).lower(leaves, jax.random.key(0)).compile().memory_analysis()
     return 0 if analysis is None else int(analysis.temp_size_in_bytes)
 
 
