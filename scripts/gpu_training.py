@@ -5,6 +5,7 @@ Both go on from what an earlier run left, to the same bits, and stop when the mi
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,10 +72,9 @@ def train_lrt(
     states = [init_train_state(subject.init(), subject.optimizer) for subject in subjects]
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     advance = _side_by_side(one.loss_fn, one.batches, one.optimizer.update)
-    return _train(
-        "lrt", lambda state, count, block: advance(keys, state, count, block), state, keep, output, clock, say,
-        seeds=list(seeds), setting=repr((config.model, config.training)),
-    )  # fmt: skip
+    header = {"seeds": list(seeds), "setting": repr((config.model, config.training))}
+    training = _Training(output, "lrt", header, keep, state)
+    return _train(training, lambda state, count, block: advance(keys, state, count, block), clock, say)
 
 
 def _side_by_side(loss_fn: Callable, batch_fn: Callable, update: Callable) -> Callable:
@@ -121,12 +121,12 @@ def train_language(
             key, state, data, count, loss_fn=loss_fn, batch_fn=batches, update=optimizer.update, block=block
         )
 
-    named = "a synthetic language" if corpus is None else str(corpus)
-    result = _train("lm", advance, state, [size.num_steps], output, clock, say, corpus=named, setting=repr(size))
-    stored = output.load_arrays("lm")
-    if stored is None:
+    header = {"corpus": "a synthetic language" if corpus is None else str(corpus), "setting": repr(size)}
+    training = _Training(output, "lm", header, [size.num_steps], state)
+    result = _train(training, advance, clock, say)
+    if training.over:
         return result
-    params = _restored(state, stored[1]).params
+    params = training.state.params
     probes = stream("language/probes", settings.seed)
     held_out = [float(jnp.mean(jax.jit(loss_fn)(params, {"tokens": part}))) for part in np.array_split(evaluation, 8)]
     tokens = result["steps"] * size.batch_size * size.context
@@ -155,62 +155,88 @@ def _language(size: LanguageSize, corpus: Path | None) -> tuple[Callable, Any, n
     return TokenBatches(size.context, size.batch_size, packed.bos), jnp.asarray(packed.tokens("train")), evaluation
 
 
-def _train(
-    group: str,
-    advance: Callable,
-    state: Any,
-    targets: Sequence[int],
-    output: Output,
-    clock: Clock,
-    say: Callable[[str], None],
-    **header: Any,
-) -> dict[str, Any]:
-    """Train to the last of `targets`, or until the minutes are over, and keep parameters at each of them.
+@dataclass
+class _Training:
+    """What a training has come to: its state, the parameters that are kept, and a curve of its loss.
 
-    What is stored is taken up if all of `header` is the same; the optimizer's state goes when training is over.
+    Attributes:
+        output, group, header: where it is stored, and what it belongs to.
+        targets: steps at which parameters are kept; the last is its end.
     """
-    stored, kept, curve, spent = output.load_arrays(group), [], [], 0.0
-    arrays: dict[str, np.ndarray] = {}
-    if stored is not None and all(stored[0][name] == value for name, value in header.items()):
-        kept, curve, spent = (stored[0][name] for name in ("kept", "curve", "seconds"))
-        arrays = {name: array for name, array in stored[1].items() if not name.startswith("state/")}
-        state = _restored(state, stored[1])
-    began, last = time.monotonic(), max(targets)
 
-    def save() -> None:
-        seconds = spent + time.monotonic() - began
-        done = _step(state) >= last
-        rest = jax.tree.leaves(state.params if done else state)
-        states = (
-            {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(rest)} if not done or len(targets) == 1 else {}
-        )
-        output.save_arrays(
-            group, {**header, "kept": kept, "curve": curve, "seconds": seconds, "step": _step(state)}, arrays | states
-        )
+    output: Output
+    group: str
+    header: dict[str, Any]
+    targets: Sequence[int]
+    state: Any
+    kept: list[int] = field(default_factory=list)
+    curve: list = field(default_factory=list)
+    seconds: float = 0.0
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    over: bool = False
 
-    start, saved, chunk = _step(state), time.monotonic(), 1
-    for target in sorted(targets):
-        while (step := _step(state)) < target and not clock.over():
+    def take_up(self) -> None:
+        """Go on from what is stored, if it belongs to the same."""
+        stored = self.output.load_arrays(self.group)
+        if stored is None or any(stored[0][name] != value for name, value in self.header.items()):
+            return
+        header, arrays = stored
+        self.kept, self.curve, self.seconds = header["kept"], header["curve"], header["seconds"]
+        self.over = header["step"] >= max(self.targets)
+        self.arrays = {name: array for name, array in arrays.items() if not name.startswith("state/")}
+        if not self.over:
+            self.state = _restored(self.state, arrays)
+
+    def keep(self) -> None:
+        """The parameters of now, at a target."""
+        self.kept = [*self.kept, _step(self.state)]
+        leaves = jax.tree.leaves(self.state.params)
+        self.arrays |= {f"{_step(self.state)}/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    def save(self, seconds: float) -> None:
+        """Store it, with the state that a continuation needs; what is over needs none."""
+        facts = {"kept": self.kept, "curve": self.curve, "seconds": self.seconds + seconds, "step": _step(self.state)}
+        leaves = [] if _step(self.state) >= max(self.targets) else jax.tree.leaves(self.state)
+        states = {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        self.output.save_arrays(self.group, {**self.header, **facts}, self.arrays | states)
+
+
+def _train(training: _Training, advance: Callable, clock: Clock, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train to the last target, or until the minutes are over."""
+    training.take_up()
+    last = max(training.targets)
+    start, began = 0 if training.over else _step(training.state), time.monotonic()
+    made = 0
+    if not training.over:
+        _advance_to(training, advance, clock, say)
+        made = _step(training.state) - start
+    seconds = time.monotonic() - began
+    return {
+        "steps": last if training.over else start + made, "of": last, "seconds": training.seconds + seconds,
+        "steps per second": made / seconds, "checkpoints": training.kept, "curve": training.curve,
+        "done": training.over or start + made >= last, **training.header,
+    }  # fmt: skip
+
+
+def _advance_to(training: _Training, advance: Callable, clock: Clock, say: Callable[[str], None]) -> None:
+    began = saved = time.monotonic()
+    chunk = 1
+    for target in sorted(training.targets):
+        while (step := _step(training.state)) < target and not clock.over():
             count, block = next_steps(step, target, chunk)
             asked = time.monotonic()
-            state, loss = advance(state, jnp.asarray(count, jnp.int32), block=block)
+            training.state, loss = advance(training.state, jnp.asarray(count, jnp.int32), block=block)
             if not np.isfinite(loss).all():
-                raise FloatingPointError(f"{group}: the training loss is {np.asarray(loss)} before step {_step(state)}")
+                raise FloatingPointError(f"{training.group}: the training loss is {np.asarray(loss)} after step {step}")
             chunk = min(4 * chunk, 4096) if time.monotonic() - asked < 1.0 else chunk
-            curve = _thinned([*curve, [_step(state), *np.ravel(loss).round(5).tolist()]])
+            training.curve = _thinned([*training.curve, [step + count, *np.ravel(loss).round(5).tolist()]])
             if time.monotonic() - saved > SAVE_SECONDS:
-                save()
+                training.save(time.monotonic() - began)
                 saved = time.monotonic()
-                say(f"{group}: step {_step(state):,} of {last:,}")
-        if _step(state) == target and target not in kept and len(targets) > 1:
-            kept = [*kept, target]
-            arrays |= {f"{target}/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state.params))}
-    save()
-    made, seconds = _step(state) - start, time.monotonic() - began
-    return {
-        "steps": _step(state), "of": last, "seconds": spent + seconds, "steps per second": made / seconds,
-        "checkpoints": kept, "curve": curve, "done": _step(state) >= last, **header,
-    }  # fmt: skip
+                say(f"{training.group}: step {step + count:,} of {max(training.targets):,}")
+        if _step(training.state) == target and target not in training.kept:
+            training.keep()
+    training.save(time.monotonic() - began)
 
 
 def _step(state: Any) -> int:
@@ -218,13 +244,9 @@ def _step(state: Any) -> int:
 
 
 def _restored(state: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """`state`, or its parameters alone where training is over, with what was stored of it."""
-    stored = [arrays[f"state/{i}"] for i in range(sum(name.startswith("state/") for name in arrays))]
-    for part, put in ((state, lambda whole: whole), (state.params, lambda params: state._replace(params=params))):
-        leaves, structure = jax.tree.flatten(part)
-        if len(leaves) == len(stored):
-            return put(jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]))
-    return state
+    """`state` with what was stored of it."""
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"state/{i}"]) for i in range(len(leaves))])
 
 
 def _thinned(curve: list, most: int = 400) -> list:
