@@ -51,7 +51,7 @@ def trained(subject: RegressionSubject, count: int) -> list[Any]:
     state = init_train_state(subject.init(), subject.optimizer)
     found = []
     for _ in range(count):
-        found.append(jax.tree.map(np.asarray, state.params))
+        found.append(jax.tree.map(np.array, state.params))  # copies: the next step takes the state away
         state, _ = train_steps(
             subject.training_key, state, None, jnp.int32(STEPS_BETWEEN), loss_fn=subject.loss_fn, batch_fn=subject.batches,
             update=subject.optimizer.update,

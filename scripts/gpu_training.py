@@ -191,7 +191,8 @@ class _Training:
         """The parameters of now, at a target."""
         self.kept = [*self.kept, _step(self.state)]
         leaves = jax.tree.leaves(self.state.params)
-        self.arrays |= {f"{_step(self.state)}/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        # Copies: the next step takes the state away.
+        self.arrays |= {f"{_step(self.state)}/{i}": np.array(leaf) for i, leaf in enumerate(leaves)}
 
     def save(self, seconds: float) -> None:
         """Store it, with the state that a continuation needs; what is over needs none."""
