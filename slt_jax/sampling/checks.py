@@ -208,7 +208,8 @@ def check_centers(centers: Any, posterior: LocalPosterior) -> int:
     """
     like = posterior.center if posterior.whole is None else posterior.whole
     advice = "stack them with jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)"
-    if jax.tree.structure(centers) != jax.tree.structure(like):
+    structure: Any = jax.tree.structure(like)
+    if structure != jax.tree.structure(centers):
         raise ValueError(
             f"centers is {describe(centers)} of another structure than the center; give one tree whose leaves have a leading "
             f"checkpoint axis: {advice}"

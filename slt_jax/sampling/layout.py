@@ -44,27 +44,27 @@ def chain_mesh(num_chains: int, devices: Sequence[jax.Device] | None = None) -> 
 
 
 class Rows(NamedTuple):
-    """The chain axis of arrays: `count` rows, on the devices of `mesh` filled up to as many on each.
+    """The chain axis of arrays: `num_chains` rows, filled up to equally many on each device of `mesh`.
 
     Attributes:
         mesh: from `chain_mesh`.
-        count: number of chains, those that fill up left out.
+        num_chains: how many there are, those that fill up left out.
     """
 
     mesh: Mesh
-    count: int
+    num_chains: int
 
     @property
     def total(self) -> int:
         """Number of rows on the devices."""
-        return -(-self.count // self.mesh.size) * self.mesh.size
+        return -(-self.num_chains // self.mesh.size) * self.mesh.size
 
     def spread(self, tree: Any) -> Any:
-        """`tree`, whose leaves have `count` rows, filled up with copies of the last row and cut over the devices."""
+        """`tree`, whose leaves have `num_chains` rows, filled up with copies of the last row and cut over the devices."""
         if self.mesh.size == 1:
             return tree
-        if self.total > self.count:
-            rows = np.minimum(np.arange(self.total), self.count - 1)
+        if self.total > self.num_chains:
+            rows = np.minimum(np.arange(self.total), self.num_chains - 1)
             tree = jax.tree.map(lambda leaf: jnp.take(jnp.asarray(leaf), rows, axis=0), tree)
         return _place(tree, NamedSharding(self.mesh, PartitionSpec("chain")))
 
@@ -86,21 +86,21 @@ class Rows(NamedTuple):
         return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
     def to_host(self, tree: Any) -> Any:
-        """The `count` rows of a `tree` of numbers, as numpy arrays. Every process must call it."""
+        """The `num_chains` rows of a `tree` of numbers, as numpy arrays. Every process must call it."""
         if self.mesh.is_multi_process:
             tree = multihost_utils.process_allgather(tree, tiled=True)
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.count], tree)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.num_chains], tree)
 
     def gather(self, tree: Any) -> Any:
-        """The `count` rows of a `tree` that lies on the devices; on one device, if some of its rows fill up or are another
+        """The `num_chains` rows of a `tree` that lies on the devices; on one device, if some of its rows fill up or are another
         process's. Every process must call it."""
         if self.mesh.is_multi_process:
             return jax.tree.map(self._to_this_process, tree)
-        if self.total == self.count:
+        if self.total == self.num_chains:
             return tree
         # Cutting rows off where they are spread would be a program with a collective for every leaf; see `select_chains`.
         tree = jax.device_put(tree, self.mesh.devices.flat[0])
-        return jax.tree.map(lambda leaf: leaf[: self.count], tree)
+        return jax.tree.map(lambda leaf: leaf[: self.num_chains], tree)
 
     def _to_this_process(self, leaf: jax.Array) -> jax.Array:
         if is_key(leaf):

@@ -158,9 +158,9 @@ def open_state(
             except ValueError as error:
                 refused = error
         _raise_everywhere(rows, path, refused)
-        stored = _told_to_all(state, first, stored)
-        if stored is not None:
-            state.recorded = _taken_up(state, *stored)
+        told = _told_to_all(state, first, stored)
+        if told is not None:
+            state.recorded = _taken_up(state, *told)
         yield state
 
 
