@@ -29,7 +29,7 @@ from slt_jax.estimators.llc import llc  # noqa: E402
 from slt_jax.models.regression_transformer import RegressionTransformer  # noqa: E402
 from slt_jax.posterior import LocalPosterior  # noqa: E402
 from slt_jax.sampling import driver  # noqa: E402
-from slt_jax.sampling.layout import chain_mesh, default_layout, map_chains  # noqa: E402
+from slt_jax.sampling.layout import Rows, chain_mesh, default_layout, map_chains  # noqa: E402
 from slt_jax.training.loop import init_train_state, train_steps  # noqa: E402
 from slt_lab.measures.llc import draw  # noqa: E402
 from slt_lab.subjects.regression_transformer import RegressionSubject, regression_subject, sequences  # noqa: E402
@@ -102,7 +102,8 @@ def bare_chains(posterior: LocalPosterior, steps: jax.Array, *, batch_size: int,
 
         return jax.lax.fori_loop(0, steps, step, posterior.center)
 
-    return map_chains(chain, chain_mesh(num_chains), default_layout())(jnp.arange(num_chains), posterior)
+    rows = Rows(chain_mesh(num_chains), num_chains)
+    return map_chains(chain, rows.mesh, default_layout())(jnp.arange(rows.total), posterior)
 
 
 def checkpoints(name: str, sampling: lrt_stages.Sampling, count: int) -> None:

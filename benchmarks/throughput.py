@@ -47,7 +47,7 @@ jax.config.update("jax_num_cpu_devices", CORES)  # every core a device, as `pyth
 from slt_jax import LocalPosterior, sample, sgld  # noqa: E402
 from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens  # noqa: E402
 from slt_jax.posterior import minibatch_excess_and_gradient  # noqa: E402
-from slt_jax.sampling.layout import chain_mesh, default_layout, map_chains  # noqa: E402
+from slt_jax.sampling.layout import Rows, chain_mesh, default_layout, map_chains  # noqa: E402
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,7 +137,8 @@ def bare_gradients(posterior: LocalPosterior, steps: jax.Array, batch: int) -> A
 
         return jax.lax.fori_loop(0, steps, step, (posterior.center, jnp.zeros(())))
 
-    return map_chains(chain, chain_mesh(CHAINS), default_layout())(jnp.arange(CHAINS), posterior)
+    rows = Rows(chain_mesh(CHAINS), CHAINS)
+    return map_chains(chain, rows.mesh, default_layout())(jnp.arange(rows.total), posterior)
 
 
 def bare_time(posterior: LocalPosterior, row: Row, clock: str) -> float:

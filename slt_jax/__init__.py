@@ -47,6 +47,7 @@ _HOMES = {
     "rmsprop": "slt_jax.sampling.preconditioners",
     "run": "slt_jax.sampling.chains",
     "sample": "slt_jax.sampling.driver",
+    "sample_checkpoints": "slt_jax.sampling.checkpoints",
     "sample_restrictions": "slt_jax.sampling.driver",
     "sgld": "slt_jax.sampling.sgld",
     "sgnht": "slt_jax.sampling.sgnht",

@@ -24,6 +24,7 @@ from slt_jax.typing import Array, Batch, LossFn, Params, PRNGKey, Scalar
 __all__ = [
     "LocalPosterior",
     "Restriction",
+    "at_center",
     "by_layer_and_slice",
     "by_path",
     "by_slice",
@@ -183,6 +184,14 @@ def restrict(posterior: LocalPosterior, restriction: Restriction) -> LocalPoster
     part = restriction.take(posterior.center)
     check_part(restriction, posterior.center, part)
     return replace(posterior, center=part, restriction=restriction, whole=posterior.center)
+
+
+def at_center(posterior: LocalPosterior, params: Params, center_losses: Array | None = None) -> LocalPosterior:
+    """The posterior at another w*, the whole tree `params`, under the same restriction; `center_losses` are those there."""
+    moved = replace(posterior, center=params, center_losses=center_losses)
+    if posterior.restriction is None:
+        return moved
+    return replace(moved, center=posterior.restriction.take(params), whole=params)
 
 
 def check_posterior(posterior: LocalPosterior) -> None:

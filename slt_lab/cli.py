@@ -48,8 +48,10 @@ def run_experiment(catalogue: Catalogue, name: str, arguments: list[str]) -> int
     experiment = catalogue.find(name)
     config = _parse(catalogue, name, config_of(experiment, options.config)(), options)
     from slt_lab.folder import RunFolder
+    from slt_lab.precision import set_precision
     from slt_lab.settings import check_config
 
+    set_precision()
     check_config(config)
     experiment.check(config)
     known = name if name in catalogue.listed else str(Path(name).resolve())

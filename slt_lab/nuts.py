@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.diagnostics import effective_sample_size, monte_carlo_std_error, rhat
-from slt_jax.sampling.layout import Layout, chain_mesh, map_chains
+from slt_jax.sampling.layout import Layout, Rows, chain_mesh, map_chains
 from slt_jax.sampling.metrics import Metric
 from slt_jax.typing import Array, Params, PRNGKey
 
@@ -57,8 +57,10 @@ def nuts_llc(
 ) -> NutsEstimate:
     """nβ(E[L_n] - L_n(w*)) from `num_chains` chains, each with its own adapted step and diagonal mass matrix, from w*."""
     chain = partial(_chain, num_warmup=num_warmup, num_draws=num_draws, target_acceptance=target_acceptance)
-    run = jax.jit(map_chains(chain, chain_mesh(num_chains), layout))
-    excess, acceptance, divergent, leapfrogs = run(jax.random.split(key, num_chains), posterior)
+    rows = Rows(chain_mesh(num_chains), num_chains)
+    run = jax.jit(map_chains(chain, rows.mesh, layout))
+    drawn = run(rows.spread(jax.random.split(key, num_chains)), posterior)
+    excess, acceptance, divergent, leapfrogs = rows.gather(drawn)
     values = np.asarray(excess, np.float64)
     return NutsEstimate(
         mean=float(values.mean()),

@@ -102,11 +102,13 @@ def machine() -> dict[str, Any]:
     """What numbers may depend on: commit, versions, kind of device, matmul precision."""
     import jax
 
+    from slt_jax.backend import matmul_precision
+
     return {
         "commit": _commit(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "devices": [str(device.device_kind) for device in jax.devices()],
-        "matmul_precision": str(jax.config.values.get("jax_default_matmul_precision") or "default"),
+        "matmul_precision": matmul_precision() or "default",
         "platform": platform.platform(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -14,7 +14,7 @@ LIBRARY = ROOT / "slt_jax"
 
 # Rows from top to bottom; a module imports only from its own or higher rows.
 ROWS = [
-    {"typing", "arguments", "trees", "inputs", "restrictions", "progress", "files", "identity"},
+    {"typing", "backend", "arguments", "trees", "inputs", "restrictions", "progress", "files", "identity"},
     {"linalg", "theory"},
     {"models", "data"},
     {"posterior"},

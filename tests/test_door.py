@@ -34,6 +34,7 @@ from slt_jax import (
     rmsprop,
     run,
     sample,
+    sample_checkpoints,
     sample_restrictions,
     sgld,
     sweep,
@@ -319,6 +320,28 @@ RESTRICTIONS = [
 ]  # fmt: skip
 
 
+def stacked(w, **options):
+    """Sampling several checkpoints of `w`, as a call to be made."""
+    options = {"step_size": 1e-3, "num_draws": 4, **options}
+    return lambda: sample_checkpoints(KEY, posterior(), w if isinstance(w, list) else {"w": w}, sgld(8), **options)
+
+
+CHECKPOINTS = [
+    Case("a list of checkpoints", stacked([CENTER, CENTER]), ValueError, "centers", "jnp.stack"),
+    Case("one checkpoint", stacked(jnp.ones(3)), ValueError, "centers leaf 'w'", "(checkpoints, 3)"),
+    Case("checkpoints of another model", stacked(jnp.ones((2, 4))), ValueError, "centers leaf 'w'", "(2, 4)"),
+    Case("checkpoints of whole numbers", stacked(jnp.ones((2, 3), int)), ValueError, "centers leaf 'w'", "int32"),
+    Case("no checkpoint", stacked(jnp.ones((0, 3))), ValueError, "centers", "at least 1"),
+    Case("a checkpoint that is not finite", stacked(jnp.full((2, 3), jnp.nan)), ValueError, "center leaf 'w'", "not finite"),
+    Case("a step too few", stacked(jnp.ones((2, 3)), step_size=[1e-3]), ValueError, "step_size", "2 checkpoints"),
+    Case("a step below zero", stacked(jnp.ones((2, 3)), step_size=[1e-3, -1.0]), ValueError, "step_size", "-1.0"),
+    Case("nothing at once", stacked(jnp.ones((2, 3)), at_once=0), ValueError, "at_once", "at least 1"),
+    Case("draws as text", stacked(jnp.ones((2, 3)), num_draws="4"), TypeError, "num_draws", "whole number"),
+    Case("devices by name", stacked(jnp.ones((2, 3)), devices="cpu"), TypeError, "devices", "jax.devices()"),
+    Case("checkpoints under jit", lambda: jax.jit(lambda w: stacked(w)())(jnp.ones((2, 3))), TypeError, "sample_checkpoints", "on the host"),
+]  # fmt: skip
+
+
 def without_jit(call):
     def disabled():
         with jax.disable_jit():
@@ -347,7 +370,7 @@ CALLS = [
     Case("half a chain", grid(num_chains=2.5), TypeError, "num_chains", "whole number"),
 ]  # fmt: skip
 
-CASES = [*PARAMS, *DATA_CASES, *LOSSES, *NUMBERS, *OPTIONS, *RESTRICTIONS, *CALLS]
+CASES = [*PARAMS, *DATA_CASES, *LOSSES, *NUMBERS, *OPTIONS, *RESTRICTIONS, *CHECKPOINTS, *CALLS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)

@@ -1,5 +1,6 @@
 """A loss that is made anew for every checkpoint is seen, once, by the line of its definition; ordinary use is not."""
 
+import contextlib
 import gc
 import warnings
 from dataclasses import dataclass
@@ -132,3 +133,12 @@ def test_an_attribute_that_changed_is_seen_too():
     model.scale = 3.0
     with pytest.raises(ValueError, match="computes something else"):
         draw(model.losses)
+
+
+def test_another_precision_is_no_other_function():
+    def loss(params, batch):
+        return (batch @ params) ** 2
+
+    for precision in (None, "tensorfloat32", "float32"):
+        with jax.default_matmul_precision(precision) if precision else contextlib.nullcontext():
+            draw(loss)

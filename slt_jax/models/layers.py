@@ -3,13 +3,14 @@
 The formulas are the usual ones. They are written out because of what XLA does on a CPU with the automatic ones: it fuses
 the cheap producers of a backward pass into every one of their consumers, so that each block of a residual network
 recomputes those of the blocks above it, and two blocks cost four times one. Keeping the normalised activations and the
-attention pattern behind an optimisation barrier makes each of them exist once.
+attention pattern behind an optimisation barrier makes each of them exist once. On an accelerator there are no barriers.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from slt_jax.backend import barrier, on_cpu
 from slt_jax.typing import Array
 
 __all__ = ["attention_pattern", "causal_attention", "layer_norm"]
@@ -28,7 +29,7 @@ def layer_norm(
 def _layer_norm_forward(x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     inverse_std = jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + NORM_EPSILON)
-    normed, inverse_std = jax.lax.optimization_barrier((centred * inverse_std, inverse_std))
+    normed, inverse_std = barrier((centred * inverse_std, inverse_std))
     row = (1,) * (x.ndim - 1) + scale.shape
     return normed * scale.reshape(row) + bias.reshape(row), (normed, inverse_std, scale)
 
@@ -41,7 +42,7 @@ def _layer_norm_backward(saved: tuple[Array, Array, Array], cotangent: Array) ->
     projection = jnp.mean(scaled * normed, axis=-1, keepdims=True)
     to_input = inverse_std * (scaled - mean - normed * projection)
     to_scale, to_bias = jnp.sum(cotangent * normed, axis=rows), jnp.sum(cotangent, axis=rows)
-    return jax.lax.optimization_barrier((to_input, to_scale, to_bias))
+    return barrier((to_input, to_scale, to_bias))
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
@@ -66,8 +67,8 @@ def causal_attention(qkv: Float[Array, "batch position 3 head size"]) -> Float[A
 
 
 def _attention_forward(qkv: Array) -> tuple[Array, tuple[Array, ...]]:
-    query, key, value = jax.lax.optimization_barrier(tuple(jnp.moveaxis(qkv, (2, 3), (0, 2))))
-    pattern = jax.lax.optimization_barrier(attention_pattern(query, key))
+    query, key, value = barrier(tuple(jnp.moveaxis(qkv, (2, 3), (0, 2))))
+    pattern = barrier(attention_pattern(query, key))
     mixed = jnp.moveaxis(jnp.einsum("bhqk,bhkd->bhqd", pattern, value), 1, 2)
     return mixed, (query, key, value, pattern, mixed)
 
@@ -78,18 +79,20 @@ def _attention_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Arr
     expected = jnp.moveaxis(jnp.sum(cotangent * mixed, axis=-1), 1, 2)[..., None]
     cotangent = jnp.moveaxis(cotangent, 1, 2)
     to_pattern = jnp.einsum("bhqd,bhkd->bhqk", cotangent, value)
-    to_scores = jax.lax.optimization_barrier(pattern * (to_pattern - expected) * query.shape[-1] ** -0.5)
+    to_scores = barrier(pattern * (to_pattern - expected) * query.shape[-1] ** -0.5)
     to_query = jnp.einsum("bhqk,bhkd->bhqd", to_scores, key)
     to_key = _transposed_product(to_scores, query)
     to_value = _transposed_product(pattern, cotangent)
     parts = [jnp.moveaxis(part, 1, 2)[:, :, None] for part in (to_query, to_key, to_value)]
-    return (jax.lax.optimization_barrier(jnp.concatenate(parts, axis=2)),)
+    return (barrier(jnp.concatenate(parts, axis=2)),)
 
 
 def _transposed_product(matrix: Array, operand: Array) -> Array:
     """matrixᵀ·operand over the last two axes. XLA's CPU backend is four times slower at a batch of products of this
     form than at writing the transpose out and multiplying by it."""
-    transpose = jax.lax.optimization_barrier(jnp.swapaxes(matrix, -1, -2))
+    if not on_cpu():
+        return jnp.einsum("bhqk,bhqd->bhkd", matrix, operand)
+    transpose = barrier(jnp.swapaxes(matrix, -1, -2))
     return jnp.einsum("bhkq,bhqd->bhkd", transpose, operand)
 
 

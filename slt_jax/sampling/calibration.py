@@ -20,6 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.arguments import check_key
+from slt_jax.backend import full_precision
 from slt_jax.linalg import hessian_vector_product
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.base import Kernel
@@ -63,6 +64,7 @@ class Calibration:
     inspection: Inspection = Inspection()  # noqa: RUF009 (frozen)
 
 
+@full_precision()
 def calibrate(
     key: PRNGKey,
     posterior: LocalPosterior,

@@ -1,4 +1,4 @@
-"""A look for every chain: chains of a sweep or of several restrictions have posteriors of their own."""
+"""A look for every chain: chains of a sweep, of several restrictions or of several checkpoints have posteriors of their own."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_jax.posterior import LocalPosterior, restrict
+from slt_jax.posterior import LocalPosterior, at_center, restrict
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import ChainState
 from slt_jax.sampling.inspection import Inspection
@@ -27,19 +27,23 @@ class Seen(NamedTuple):
 
 
 def look_for_chains(key: PRNGKey, posterior: LocalPosterior, settings: ChainSettings, kernel: Kernel) -> list[Seen]:
-    """One `measure` for every restriction, one `judge` for every nβ and γ.
+    """One `measure` for every restriction and center, one `judge` for every nβ and γ.
 
     Raises:
         ValueError: as `inspect`.
     """
-    host = jax.device_get(settings)
+    host = jax.device_get(settings._replace(center=None))
+    numbers = None if settings.center is None else np.asarray(settings.center.number)
     parts: dict[bytes, list[int]] = {}
     for chain in range(len(host.step_size)):
-        leaves = jax.tree.leaves(host.restriction)
+        leaves = jax.tree.leaves((host.restriction, numbers))
         parts.setdefault(b"".join(leaf[chain].tobytes() for leaf in leaves), []).append(chain)
     seen = []
     for places in parts.values():
         local = posterior
+        if settings.center is not None:
+            own = jax.tree.map(lambda leaf, one=places[0]: leaf[one], settings.center)
+            local = at_center(posterior, own.params, own.losses)
         if host.restriction is not None:
             local = restrict(
                 posterior, jax.tree.map(lambda leaf, one=places[0]: jnp.asarray(leaf[one]), host.restriction)

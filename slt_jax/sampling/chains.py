@@ -65,6 +65,7 @@ def run(
     num_draws: int,
     thinning: int | Array = 1,
     active_draws: int | Array | None = None,
+    block: int = 1,
     metric: Metric | None = None,
     observables: dict[str, Observable] | None = None,
     statistics: Mapping[str, Statistic] | None = None,
@@ -82,6 +83,8 @@ def run(
         thinning: steps per draw; traced.
         active_draws: draws really made, at most `num_draws`; traced, so one program serves chunks of every length. The
             trace beyond them is zero.
+        block: draws of an inner loop whose length is compiled in, which an accelerator runs without asking the host; static.
+            `active_draws` is a multiple of it, and `thinning` had better be an int.
         metric: constant preconditioner; traced.
         observables: name -> function of the full parameters.
         statistics: name -> statistic, updated at each draw in `chain.statistics`, which `init_chain` made. Those in the
@@ -133,7 +136,14 @@ def run(
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), reported)
     shapes = jax.eval_shape(record, chain, nothing)
     empty = jax.tree.map(lambda leaf: jnp.zeros((num_draws, *leaf.shape), leaf.dtype), shapes)
-    return jax.lax.fori_loop(0, num_draws if active_draws is None else active_draws, draw, (chain, empty))
+    count = num_draws if active_draws is None else active_draws
+    if block == 1:
+        return jax.lax.fori_loop(0, count, draw, (chain, empty))
+
+    def draw_block(number: Array, carry: tuple[ChainState, Trace]) -> tuple[ChainState, Trace]:
+        return jax.lax.fori_loop(0, block, lambda index, inner: draw(number * block + index, inner), carry)
+
+    return jax.lax.fori_loop(0, count // block, draw_block, (chain, empty))
 
 
 def end_burnin(chain: ChainState, kernel: Kernel) -> ChainState:

@@ -14,9 +14,9 @@ from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings
 from slt_jax.sampling.statistics import Statistic
-from slt_jax.trees import leaves_with_path
+from slt_jax.trees import leaf_name, leaves_with_path
 
-__all__ = ["check_kernel", "check_metric", "check_on_host", "check_options", "check_settings"]
+__all__ = ["check_centers", "check_kernel", "check_metric", "check_on_host", "check_options", "check_settings"]
 
 RECORDED = ("loss", "center_loss", "grad_norm", "burnin_excess")
 """What every chain records, under these names; an observable has another."""
@@ -199,6 +199,36 @@ def _check_state_path(state_path: Any) -> None:
         raise ValueError(f"state_path '{state_path}' is a folder; give the path of a file in it, such as state.npz")
 
 
+def check_centers(centers: Any, posterior: LocalPosterior) -> int:
+    """How many centers are stacked in `centers`.
+
+    Raises:
+        TypeError: if a leaf is not an array.
+        ValueError: if `centers` is not a stack of trees like the center of `posterior`.
+    """
+    like = posterior.center if posterior.whole is None else posterior.whole
+    advice = "stack them with jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)"
+    structure: Any = jax.tree.structure(like)
+    if structure != jax.tree.structure(centers):
+        raise ValueError(
+            f"centers is {describe(centers)} of another structure than the center; give one tree whose leaves have a leading "
+            f"checkpoint axis: {advice}"
+        )
+    counts = set()
+    for (path, leaf), own in zip(leaves_with_path(centers), jax.tree.leaves(like), strict=True):
+        name = leaf_name("centers", path)
+        check_array(name, leaf)
+        if jnp.shape(leaf)[1:] != jnp.shape(own) or jnp.ndim(leaf) != jnp.ndim(own) + 1 or leaf.dtype != own.dtype:
+            raise ValueError(
+                f"{name} has shape {jnp.shape(leaf)} and dtype {leaf.dtype}; it must be (checkpoints, "
+                f"{', '.join(map(str, jnp.shape(own)))}) of {own.dtype}, as in the center: {advice}"
+            )
+        counts.add(jnp.shape(leaf)[0])
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"centers hold {sorted(counts)} checkpoints; give one number, at least 1, in every leaf")
+    return counts.pop()
+
+
 def check_settings(settings: Any) -> int:
     """The number of chains, if every chain has its settings.
 
@@ -210,7 +240,7 @@ def check_settings(settings: Any) -> int:
         raise TypeError(f"settings is {describe(settings)}; give ChainSettings(step_size, nbeta, localization)")
     shapes = {name: jnp.shape(getattr(settings, name)) for name in ("step_size", "nbeta", "localization")}
     lengths = {shape[:1] for shape in shapes.values()} | {
-        jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(settings.restriction)
+        jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((settings.restriction, settings.center, settings.stream))
     }
     if any(len(shape) != 1 for shape in shapes.values()) or len(lengths) != 1 or lengths == {(0,)}:
         raise ValueError(f"settings have shapes {shapes}; every setting needs one value for each chain, (chains,)")

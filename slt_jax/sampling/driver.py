@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from slt_jax.arguments import check_count, check_key, check_number
-from slt_jax.posterior import LocalPosterior, Restriction, check_posterior, check_scalars, restrict
+from slt_jax.backend import block_of, full_precision
+from slt_jax.posterior import LocalPosterior, Restriction, at_center, check_posterior, check_scalars, restrict
 from slt_jax.progress import Stopped, never, progress_bar
 from slt_jax.restrictions import check_stack
 from slt_jax.sampling.base import Kernel
@@ -29,7 +29,7 @@ from slt_jax.sampling.chains import ChainState, end_burnin, init_chain, run
 from slt_jax.sampling.checks import check_kernel, check_metric, check_on_host, check_options, check_settings
 from slt_jax.sampling.diagnostics import mala_acceptance
 from slt_jax.sampling.inspection import Inspection
-from slt_jax.sampling.layout import Layout, advance_chains, chain_mesh, default_layout, map_chains, replicate
+from slt_jax.sampling.layout import Layout, Rows, advance_chains, chain_mesh, default_layout, map_chains, replicate
 from slt_jax.sampling.look import check_losses
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.recompilation import check_unchanged, watch_compilations
@@ -92,7 +92,8 @@ def sample(
         inspection: what `inspect` or `calibrate` found at w*, to be used again; by default `sample` looks itself; `False`
             leaves the look out, and with it every status that comes of it.
         layout: "vmap" or "map"; default by backend.
-        devices: devices over which chains are sharded; default all.
+        devices: devices over which chains are sharded; default all. Each takes equally many: where their number does not divide
+            that of the chains, copies of the last chain fill up and are thrown away.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or `sample` is called under `jit`, `vmap` or `grad`.
@@ -164,6 +165,7 @@ def _uniform_settings(count: int, step_size: Scalar, posterior: LocalPosterior) 
     return ChainSettings(spread(step_size), spread(posterior.nbeta), spread(posterior.localization))
 
 
+@full_precision()
 def sample_chains(
     key: PRNGKey,
     posterior: LocalPosterior,
@@ -201,41 +203,46 @@ def sample_chains(
     given = posterior
     watch_compilations(posterior.loss_fn, (posterior.center, posterior.data), kernel)
     check_unchanged(posterior.loss_fn, posterior.full_params(posterior.center), posterior.data)
-    posterior = _with_center_losses(posterior, kernel, baseline, num_chains * total_steps)
+    posterior, settings = _with_center_losses(posterior, settings, kernel, baseline, total_steps)
     seen = look_for_chains(key, posterior, settings, kernel) if inspection is None or inspection is True else None
-    number = _baseline(posterior, baseline)
+    number = _baseline(posterior, settings, baseline)
+    rows = Rows(chain_mesh(num_chains, devices), num_chains)
     program = _Program(
         kernel=kernel,
-        mesh=chain_mesh(num_chains, devices),
+        rows=rows,
         layout=layout or default_layout(),
         capacity=min(LONGEST_CHUNK, max(num_draws, num_burnin)),
         record_center_loss=number is None,
+        block=block_of(num_burnin, num_draws),
     )
     wrapped = {name: fn if isinstance(fn, Partial) else Partial(fn) for name, fn in (observables or {}).items()}
     check_traces(wrapped, posterior.full_params(posterior.center), num_chains, num_draws)
-    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), program.mesh)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_chains))
-    chains = _start(keys, settings, shared, program)
+    shared = replicate((posterior, metric, wrapped, dict(statistics or {})), rows.mesh)
+    streams = jnp.arange(num_chains) if settings.stream is None else settings.stream
+    keys = jax.vmap(partial(jax.random.fold_in, key))(streams)
+    spread_keys, spread_settings = rows.spread((keys, settings))
+    chains = _start(spread_keys, spread_settings, shared, program)
     stages = {"burnin": (num_burnin, 1), "draws": (num_draws, thinning)}
     start = Recorded(chains, {name: [] for name in stages}, dict.fromkeys(stages, 0))
     identity = partial(run_identity, keys, given, kernel, settings, metric, wrapped, stages, baseline, statistics or {})
-    shapes = partial(_trace_shapes, chains, settings, shared, program)
+    shapes = partial(_trace_shapes, chains, spread_settings, shared, program)
 
     def first_draws(stage: str, count: int) -> Any:
-        fresh = _start(keys, settings, shared, program)
+        fresh = _start(spread_keys, spread_settings, shared, program)
         given = shared if stage == "draws" else (*shared[:3], {})
-        return _advance_chunk(fresh, settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
+        return _advance_chunk(fresh, spread_settings, given, program, (count, stages[stage][1], stages[stage][0]))[1]
 
-    with open_state(state_path, identity, start, shapes, first_draws) as state:
-        recorded = _advance_all(state, settings, shared, program, stages, progress, should_stop)
-    acceptance = _acceptance(recorded.chains, settings, shared, program)
+    with open_state(state_path, identity, start, rows, shapes, first_draws) as state:
+        recorded = _advance_all(state, spread_settings, shared, program, stages, progress, should_stop)
+    acceptance = rows.to_host(_acceptance(recorded.chains, spread_settings, shared, program))
+    chains = rows.gather(recorded.chains)
     if seen is not None:
-        found = inspections(seen, recorded.chains, kernel, metric)
+        found = inspections(seen, chains, kernel, metric)
     else:
         found = [inspection if isinstance(inspection, Inspection) else Inspection()] * num_chains
-    adapting = bool(np.any(kernel.is_adapting(recorded.chains.kernel_state)))
+    adapting = bool(np.any(kernel.is_adapting(chains.kernel_state)))
     return collect(
-        recorded.chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
+        chains, recorded.pieces["burnin"], recorded.pieces["draws"], acceptance, settings,
         baseline if isinstance(baseline, str) else "number", number, [replace(one, adapting=adapting) for one in found],
     )  # fmt: skip
 
@@ -249,37 +256,80 @@ def _check_metric_fits(metric: Metric | None, posterior: LocalPosterior, setting
 
 
 class _Program(NamedTuple):
-    """Everything static about the compiled chunk."""
+    """Everything static about the compiled chunk.
+
+    Attributes:
+        kernel, rows, layout, record_center_loss: as elsewhere.
+        capacity: draws that a chunk has room for.
+        block: of `run`.
+        thinning: steps per draw where they are static.
+    """
 
     kernel: Kernel
-    mesh: Mesh
+    rows: Rows
     layout: Layout
     capacity: int
     record_center_loss: bool
+    block: int
+    thinning: int | None = None
+
+    def for_chunk(self, active: int, thinning: int) -> "_Program":
+        """The program for `active` draws of `thinning` steps: on an accelerator both loops have a static length, but for the
+        rest of a run that is not a multiple of it."""
+        if self.block == 1:
+            return self
+        return self._replace(block=self.block if active % self.block == 0 else 1, thinning=thinning)
+
+    def chunk(self, longest: int, left: int) -> int:
+        """How many of the draws that are left come next, at most about `longest`; whole blocks while there are any."""
+        if left < self.block:
+            return min(longest, left)
+        return min(max(longest, self.block), left) // self.block * self.block
 
 
 def _with_center_losses(
-    posterior: LocalPosterior, kernel: Kernel, baseline: str | float, chain_steps: int
-) -> LocalPosterior:
-    """The posterior with all its losses at w*, where the baseline needs them."""
+    posterior: LocalPosterior, settings: ChainSettings, kernel: Kernel, baseline: str | float, steps: int
+) -> tuple[LocalPosterior, ChainSettings]:
+    """The posterior, and centers of chains that have their own, with all losses at w* where the baseline needs them."""
+    first, back = _distinct_centers(settings)
     # One pass costs n forward evaluations, a paired forward pass one per example drawn: take the cheaper.
-    drawn = chain_steps * (kernel.batch_size or posterior.n)
-    if posterior.center_losses is None and (baseline == "full" or (baseline == "paired" and drawn >= posterior.n)):
-        return replace(posterior, center_losses=center_losses(posterior))
-    return posterior
+    drawn = len(back) // len(first) * steps * (kernel.batch_size or posterior.n)
+    if not (baseline == "full" or (baseline == "paired" and drawn >= posterior.n)):
+        return posterior, settings
+    own = settings.center
+    if own is None:
+        known = center_losses(posterior) if posterior.center_losses is None else posterior.center_losses
+        return replace(posterior, center_losses=known), settings
+    centers = [jax.tree.map(lambda leaf, one=chain: leaf[one], own.params) for chain in first]
+    losses = jnp.stack([center_losses(at_center(posterior, params)) for params in centers])
+    return posterior, settings._replace(center=own._replace(losses=losses[back]))
 
 
-def _baseline(posterior: LocalPosterior, baseline: str | float) -> float | None:
-    """The baseline's value if it is one number; losses at w* that are not finite have none."""
-    if posterior.center_losses is not None and isinstance(baseline, str):
-        check_losses(np.asarray(posterior.center_losses))
-    if baseline == "full":
-        return float(np.asarray(posterior.center_losses, np.float64).mean())
-    return None if isinstance(baseline, str) else float(baseline)
+def _distinct_centers(settings: ChainSettings) -> tuple[np.ndarray, np.ndarray]:
+    """The first chain of every center, and which of these centers each chain has."""
+    numbers = np.zeros(len(settings.step_size), int) if settings.center is None else np.asarray(settings.center.number)
+    return np.unique(numbers, return_index=True, return_inverse=True)[1:]
+
+
+def _baseline(posterior: LocalPosterior, settings: ChainSettings, baseline: str | float) -> np.ndarray | None:
+    """The baseline of every chain, `(chain,)`, if it is one number; losses at w* that are not finite have none."""
+    first, back = _distinct_centers(settings)
+    if not isinstance(baseline, str):
+        return np.full(len(back), float(baseline))
+    known = posterior.center_losses if settings.center is None else settings.center.losses
+    if known is not None:
+        losses = [np.asarray(known if settings.center is None else known[chain]) for chain in first]
+        for of_one in losses:
+            check_losses(of_one)
+        if baseline == "full":
+            return np.array([of_one.astype(np.float64).mean() for of_one in losses])[back]
+    return None
 
 
 def _local(posterior: LocalPosterior, setting: ChainSettings) -> LocalPosterior:
     local = replace(posterior, nbeta=setting.nbeta, localization=setting.localization)
+    if setting.center is not None:
+        local = at_center(local, setting.center.params, setting.center.losses)
     return local if setting.restriction is None else restrict(local, setting.restriction)
 
 
@@ -289,7 +339,7 @@ def _start(keys: jax.Array, settings: ChainSettings, shared: Any, program: _Prog
         key, setting = per_chain
         return init_chain(key, _local(shared[0], setting), program.kernel, shared[3])
 
-    return map_chains(start, program.mesh, program.layout)((keys, settings), shared)
+    return map_chains(start, program.rows.mesh, program.layout)((keys, settings), shared)
 
 
 @partial(jax.jit, static_argnames="program", donate_argnames="chains")
@@ -305,7 +355,8 @@ def _advance(
             step_size=setting.step_size,
             num_draws=program.capacity,
             active_draws=active_draws,
-            thinning=thinning,
+            block=program.block,
+            thinning=thinning if program.thinning is None else program.thinning,
             metric=metric,
             observables=observables,
             statistics=statistics,
@@ -313,7 +364,7 @@ def _advance(
             record_center_loss=program.record_center_loss,
         )
 
-    return advance_chains(advance, program.mesh, program.layout)(chains, settings, (shared, counts))
+    return advance_chains(advance, program.rows.mesh, program.layout)(chains, settings, (shared, counts))
 
 
 @partial(jax.jit, static_argnames="program")
@@ -322,7 +373,7 @@ def _acceptance(chains: ChainState, settings: ChainSettings, shared: Any, progra
         chain, setting = per_chain
         return mala_acceptance(chain, _local(shared[0], setting), program.kernel, setting.step_size, shared[1])
 
-    return map_chains(accept, program.mesh, program.layout)((chains, settings), shared)
+    return map_chains(accept, program.rows.mesh, program.layout)((chains, settings), shared)
 
 
 def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, program: _Program) -> Any:
@@ -333,10 +384,11 @@ def _trace_shapes(chains: ChainState, settings: ChainSettings, shared: Any, prog
 def _advance_chunk(
     chains: ChainState, settings: ChainSettings, shared: Any, program: _Program, counts: tuple[int, int, int]
 ) -> tuple[ChainState, Any]:
-    """Chains and host copies of what they recorded; counts are draws now, steps per draw, draws of the whole stage."""
-    traced = tuple(jnp.asarray(value, jnp.int32) for value in counts)
-    chains, trace = _advance(chains, settings, shared, traced, program)
-    return chains, jax.tree.map(lambda leaf: np.asarray(leaf)[:, : counts[0]], trace)
+    """Chains, and host copies of what they recorded, without those that fill up; counts are draws now, steps per draw, draws of
+    the whole stage."""
+    traced = tuple(np.asarray(value, np.int32) for value in counts)  # of numpy: the same in every process
+    chains, trace = _advance(chains, settings, shared, traced, program.for_chunk(*counts[:2]))
+    return chains, jax.tree.map(lambda leaf: leaf[:, : counts[0]], program.rows.to_host(trace))
 
 
 def _advance_all(
@@ -355,7 +407,8 @@ def _advance_all(
         return sum(recorded.done[name] * thinning for name, (_, thinning) in stages.items())
 
     total = sum(count * thinning for count, thinning in stages.values())
-    with progress_bar("sampling", total, show=progress) as update:
+    rows = program.rows
+    with progress_bar("sampling", total, show=progress and rows.keeper) as update:
         update(steps_done())
         longest = max(1, program.capacity // 50)
         for name, (count, thinning) in stages.items():
@@ -364,7 +417,7 @@ def _advance_all(
             # Burn-in is no draw: its program carries the statistics and does not evaluate them.
             given = shared if name == "draws" else (*shared[:3], {})
             while recorded.done[name] < count:
-                active = min(longest, count - recorded.done[name])
+                active = int(rows.agree(program.chunk(longest, count - recorded.done[name])))
                 started = time.monotonic()
                 recorded.chains, trace = _advance_chunk(
                     recorded.chains, settings, given, program, (active, thinning, count)
@@ -374,7 +427,7 @@ def _advance_all(
                     longest = min(4 * longest, program.capacity)
                 recorded.done[name] += active
                 update(steps_done())
-                stop = should_stop()
+                stop = rows.any_of(should_stop())
                 state.advanced(finished=stop or steps_done() == total)
                 if stop and steps_done() < total:
                     raise Stopped(f"stopped at step {steps_done()} of {total}")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.backend import full_precision
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.center import (
@@ -103,13 +104,14 @@ class Look(NamedTuple):
     def _units(self, metric: Metric | None, scale: Params | None) -> tuple[np.ndarray, np.ndarray]:
         """By which factor a metric or preconditioner stretches each direction, and which of them the metric holds."""
         stretch, along = np.ones(len(self.noise)), np.zeros(len(self.noise), bool)
+        directions = self.directions.astype(np.float64)
         if metric is not None:
-            coefficients = np.asarray(metric.directions).T @ self.directions
+            coefficients = np.asarray(metric.directions).T @ directions
             difference = np.asarray(metric.scales) - float(metric.rest)
             stretch = float(metric.rest) + (difference[:, None] * coefficients**2).sum(axis=0)
             along = (coefficients**2).sum(axis=0) > 0.5
         elif scale is not None:
-            stretch = (self.directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
+            stretch = (directions**2 * np.asarray(ravel_pytree(scale)[0])[:, None]).sum(axis=0)
         return stretch, along
 
     def heated(
@@ -127,6 +129,7 @@ class Look(NamedTuple):
         )
 
 
+@full_precision()
 def inspect(
     posterior: LocalPosterior,
     kernel: Kernel,
@@ -171,6 +174,7 @@ def look(key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None)
     return judge(measure(key, posterior, batch_size), float(posterior.nbeta), float(posterior.localization))
 
 
+@full_precision()
 def measure(
     key: PRNGKey, posterior: LocalPosterior, batch_size: int | None = None, chunk_size: int | None = None
 ) -> Measured:
@@ -256,7 +260,7 @@ def judge(measured: Measured, nbeta: float, localization: float) -> Look:
         looked=True,
     )
     weights = np.divide(np.maximum(curvatures, 0.0), stiffness, out=np.zeros_like(stiffness), where=usable)
-    return Look(inspection, measured.ritz.vectors.astype(np.float64), weights, noise, stiffness)
+    return Look(inspection, measured.ritz.vectors, weights, noise, stiffness)
 
 
 def _spacing(posterior: LocalPosterior, losses: np.ndarray) -> float:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from slt_jax.arguments import check_key
+from slt_jax.backend import full_precision
 from slt_jax.linalg import Eigenpairs, hessian_vector_product, top_eigenpairs
 from slt_jax.posterior import LocalPosterior, check_posterior
 from slt_jax.typing import Array, Batch, Params, PRNGKey
@@ -89,6 +90,7 @@ class CurvatureMetric:
         )  # fmt: skip
 
 
+@full_precision()
 def curvature_metric(
     key: PRNGKey,
     posterior: LocalPosterior,

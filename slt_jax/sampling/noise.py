@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from blackjax.sgmcmc import diffusions
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.backend import barrier, on_cpu
 from slt_jax.typing import Array, Params, PRNGKey
 
 __all__ = ["standard_normal", "standard_normal_vector"]
@@ -18,7 +19,7 @@ def standard_normal(key: PRNGKey, like: Params) -> Params:
     """N(0, I) in the shape of `like`."""
     flat, unravel = ravel_pytree(like)
     # Behind a barrier, or XLA's CPU backend draws the whole vector again for every leaf that is cut out of it.
-    return unravel(jax.lax.optimization_barrier(standard_normal_vector(key, flat)))
+    return unravel(barrier(standard_normal_vector(key, flat)))
 
 
 def standard_normal_vector(key: PRNGKey, like: Array) -> Array:
@@ -36,5 +37,5 @@ def standard_normal_vector(key: PRNGKey, like: Array) -> Array:
     if count == 1:
         return draw(key)[: like.size]
     keys = jax.random.split(key, count)
-    blocks = jax.lax.map(draw, keys) if jax.default_backend() == "cpu" else jax.vmap(draw)(keys)
+    blocks = jax.lax.map(draw, keys) if on_cpu() else jax.vmap(draw)(keys)
     return blocks.reshape(-1)[: like.size]

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from slt_jax.backend import full_precision
 from slt_jax.posterior import LocalPosterior
 from slt_jax.sampling.base import Kernel
 from slt_jax.sampling.chains import init_chain, run
@@ -44,6 +45,7 @@ class Neighbourhood(NamedTuple):
     stiffest: float
 
 
+@full_precision()
 def find_neighbourhood(
     key: PRNGKey,
     posterior: LocalPosterior,
@@ -103,6 +105,7 @@ def with_center(posterior: LocalPosterior, others: Array) -> Params:
     return jax.vmap(unravel)(jnp.concatenate([center[None], others]))
 
 
+@full_precision()
 def stiffest_curvature(key: PRNGKey, posterior: LocalPosterior, places: Params, metric: Metric | None = None) -> float:
     """The largest curvature of nβL + γ/2|w - w*|² at any of `places`, in the units of `metric`, from all the data."""
     return float(jnp.max(_curvatures(key, posterior, places, metric)))

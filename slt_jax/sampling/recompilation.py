@@ -54,7 +54,7 @@ def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:
             "of that one definition, and each is compiled anew, which takes seconds and memory; define it once, outside the "
             "loop over checkpoints, and give what changes as params or data",
             RecompilationWarning,
-            stacklevel=4,
+            stacklevel=5,  # past the precision that `sample_chains` sets, to who called `sample`
         )
 
 
@@ -69,7 +69,8 @@ def check_unchanged(loss_fn: LossFn, params: Any, data: Any) -> None:
     """
     owner = loss_fn.__self__ if isinstance(loss_fn, MethodType) else loss_fn
     shapes = tuple((jnp.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves((params, data)))
-    name = (getattr(loss_fn, "__name__", ""), jax.tree.structure((params, data)), shapes)
+    precision = jax.config.values["jax_default_matmul_precision"]  # part of what is compiled, as JAX knows
+    name = (getattr(loss_fn, "__name__", ""), jax.tree.structure((params, data)), shapes, precision)
     try:
         compiled = _programs.setdefault(owner, {})
         traced = program(

@@ -13,20 +13,44 @@ from slt_jax.sampling.chains import ChainState
 from slt_jax.sampling.inspection import Inspection
 from slt_jax.sampling.notebook import samples_view
 from slt_jax.trees import num_parameters
+from slt_jax.typing import Params
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["ChainSettings", "Samples", "collect", "join", "select_chains"]
+__all__ = ["ChainSettings", "OwnCenter", "Samples", "collect", "join", "select_chains"]
+
+
+class OwnCenter(NamedTuple):
+    """Centers of chains that have their own.
+
+    Attributes:
+        number: which of the centers, `(chain,)`; chains of one number have the same center.
+        params: w*, the whole tree, leading axis `chain`.
+        losses: the n losses there, `(chain, n)`, or `None`.
+    """
+
+    number: jax.Array
+    params: Params
+    losses: jax.Array | None = None
 
 
 class ChainSettings(NamedTuple):
-    """What may differ from chain to chain inside one compiled program; every leaf has a leading chain axis."""
+    """What may differ from chain to chain inside one compiled program; every leaf has a leading chain axis.
+
+    Attributes:
+        step_size, nbeta, localization: `(chain,)`.
+        restriction: a stack of restrictions, one for each chain.
+        center: w* of each chain; `None`: that of the posterior.
+        stream: the number folded into the key for each chain; `None`: 0, 1, 2, ...
+    """
 
     step_size: jax.Array
     nbeta: jax.Array
     localization: jax.Array
     restriction: Restriction | None = None
+    center: OwnCenter | None = None
+    stream: jax.Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,16 +190,16 @@ def collect(
     chains: ChainState,
     burnin: list,
     draws: list,
-    acceptance: jax.Array,
+    acceptance: np.ndarray,
     settings: ChainSettings,
     baseline: str,
-    number: float | None,
+    number: np.ndarray | None,
     inspections: list[Inspection],
 ) -> Samples:
-    """The stored traces and final chains as `Samples`; `number` is the baseline where it is one number."""
+    """The stored traces and final chains as `Samples`; `number` is the baseline where it is one number a chain, `(chain,)`."""
     num_chains = len(settings.step_size)
     trace = join(draws)
-    constant = np.full((num_chains, 1), np.nan if number is None else number)
+    constant = np.full((num_chains, 1), np.nan) if number is None else number[:, None]
     loss = np.asarray(trace.loss, np.float64)
     # Paired differences were taken example by example; the baseline is what makes the two agree.
     with np.errstate(invalid="ignore"):

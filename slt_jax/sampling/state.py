@@ -6,17 +6,19 @@ continuation: devices, layout, and examples per pass.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slt_jax.identity import close, content, program, setting
 from slt_jax.posterior import LocalPosterior, Restriction, draw_indices
 from slt_jax.sampling.base import Kernel
+from slt_jax.sampling.layout import Rows, is_key
 from slt_jax.sampling.metrics import Metric
 from slt_jax.sampling.samples import ChainSettings, join
 from slt_jax.sampling.statistics import Statistic
@@ -35,7 +37,8 @@ SAVE_SHARE = 20
 
 @dataclass
 class Recorded:
-    """What chains have done so far: their states, the traces of each stage in consecutive pieces, and draws made."""
+    """What chains have done so far: their states on the devices, those that fill up among them; the traces of each stage in
+    consecutive pieces on the host, without them; and draws made."""
 
     chains: Any
     pieces: dict[str, list]
@@ -72,6 +75,7 @@ def run_identity(
         "data": content(posterior.data),
         "center": content((posterior.center, whole)),
         **_restriction_identity(posterior, settings, restriction, whole),
+        **({} if settings.center is None else {"centers": content(settings.center.params)}),
         "metric": content(metric),
         "baseline": baseline if isinstance(baseline, str) else repr(float(baseline)),
         **{stage: repr(counts) for stage, counts in stages.items()},
@@ -120,6 +124,7 @@ def open_state(
     path: Path | str | None,
     identity: Callable[[], Mapping[str, str]],
     start: Recorded,
+    rows: Rows,
     like: Callable[[], Any],
     again: Callable[[str, int], Any],
 ) -> Iterator["StateFile"]:
@@ -129,20 +134,33 @@ def open_state(
         path: the file, or `None`.
         identity: makes what `run_identity` returns; not called without a path.
         start: chains before their first step.
+        rows: where chains lie; a file holds none that fill up, so other devices can go on with it.
         like: makes the shapes of the trace of one chunk.
         again: `(stage, count) -> trace`, the first draws made once more, if `stage` is the first that has any.
+
+    Of several processes the first alone reads and writes the file; what it holds is told to the others.
 
     Raises:
         ValueError: if the file is damaged, belongs to another run, or is in use.
     """
     if path is None:
-        yield StateFile(None, {}, start)
+        yield StateFile(None, {}, start, rows)
         return
     path = Path(path).absolute()
-    with lock_state(path):
-        state = StateFile(path, identity(), start)
-        if path.exists():
-            state.recorded = _taken_up(state, like(), again)
+    state, first = StateFile(path, {}, start, rows), _First(rows.gather(start.chains), like())
+    stored = refused = None
+    with ExitStack() as stack:
+        if rows.keeper:
+            try:
+                stack.enter_context(lock_state(path))
+                state.identity = identity()
+                stored = _read(state, first, again) if path.exists() else None
+            except ValueError as error:
+                refused = error
+        _raise_everywhere(rows, path, refused)
+        told = _told_to_all(state, first, stored)
+        if told is not None:
+            state.recorded = _taken_up(state, *told)
         yield state
 
 
@@ -153,13 +171,14 @@ class StateFile:
     path: Path | None
     identity: Mapping[str, str]
     recorded: Recorded
+    rows: Rows
     _due: float = field(default_factory=lambda: time.monotonic() + SAVE_SECONDS)
     _saved: bool = True
 
     def advanced(self, *, finished: bool) -> None:
         """To be told after every chunk; writes the state when its time has come or all is done."""
         self._saved = False
-        if finished or time.monotonic() >= self._due:
+        if self.path is not None and self.rows.agree(finished or time.monotonic() >= self._due):
             self.save()
 
     def save(self) -> None:
@@ -169,28 +188,89 @@ class StateFile:
         began, recorded = time.monotonic(), self.recorded
         recorded.pieces = {name: [join(parts)] if parts else [] for name, parts in recorded.pieces.items()}
         traces = {name: parts[0] for name, parts in recorded.pieces.items() if parts}
-        save_state(self.path, {"chains": recorded.chains, "traces": traces}, recorded.done, self.identity)
+        chains = self.rows.gather(recorded.chains)
+        if self.rows.keeper:
+            save_state(self.path, {"chains": chains, "traces": traces}, recorded.done, self.identity)
         now = time.monotonic()
         self._due, self._saved = now + max(SAVE_SECONDS, SAVE_SHARE * (now - began)), True
 
 
-def _taken_up(state: StateFile, trace: Any, again: Callable[[str, int], Any]) -> Recorded:
+class _First(NamedTuple):
+    """What a file looks like: the chains before their first step, without those that fill up, and the shapes of a chunk's trace."""
+
+    chains: Any
+    trace: Any
+
+
+def _like(first: _First, done: Mapping[str, int]) -> Any:
+    """The tree that a file holds after `done` draws."""
+    num_chains = len(first.chains.step)
+
+    def shapes(count: int) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((num_chains, count, *leaf.shape[2:]), leaf.dtype), first.trace
+        )
+
+    return {"chains": first.chains, "traces": {name: shapes(count) for name, count in done.items() if count}}
+
+
+def _read(state: StateFile, first: _First, again: Callable[[str, int], Any]) -> tuple[dict[str, int], Any]:
+    """Draws made in each stage, and chains and traces on the host."""
     assert state.path is not None
-    chains, stages = state.recorded.chains, state.recorded.done
-
-    def like(done: Mapping[str, int]) -> Any:
-        def shapes(count: int) -> Any:
-            return jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), trace
-            )
-
-        return {"chains": chains, "traces": {name: shapes(done[name]) for name in stages if done[name]}}
 
     def same_numbers(done: Mapping[str, int], stored: Any) -> bool:
-        first = next(name for name in stages if done[name])
-        count = min(FIRST_DRAWS, done[first])
-        return close(jax.tree.map(lambda leaf: leaf[:, :count], stored["traces"][first]), again(first, count))
+        if state.rows.mesh.is_multi_process:
+            raise ValueError(
+                f"sampling state {state.path} was written under another version of jax, which one process alone can compare; go "
+                "on in one process, or give another path"
+            )
+        stage = next(name for name in state.recorded.done if done[name])
+        count = min(FIRST_DRAWS, done[stage])
+        return close(jax.tree.map(lambda leaf: leaf[:, :count], stored["traces"][stage]), again(stage, count))
 
-    done, stored = load_state(state.path, like, state.identity, same_numbers)
-    pieces = {name: [stored["traces"][name]] if done[name] else [] for name in stages}
-    return Recorded(jax.tree.map(jnp.asarray, stored["chains"]), pieces, dict(done))
+    return load_state(state.path, lambda done: _like(first, done), state.identity, same_numbers)
+
+
+def _taken_up(state: StateFile, done: Mapping[str, int], stored: Any) -> Recorded:
+    pieces = {name: [stored["traces"][name]] if done[name] else [] for name in state.recorded.done}
+    return Recorded(state.rows.spread(jax.tree.map(jnp.asarray, stored["chains"])), pieces, dict(done))
+
+
+def _raise_everywhere(rows: Rows, path: Path, refused: ValueError | None) -> None:
+    """Raise `refused` in the process that has it, and its like in the others, which would wait for it forever."""
+    if rows.any_of(refused is not None):
+        raise refused or ValueError(f"sampling state {path} was refused by process 0, which says why; see there")
+
+
+def _told_to_all(
+    state: StateFile, first: _First, stored: tuple[dict[str, int], Any] | None
+) -> tuple[Mapping[str, int], Any] | None:
+    """What process 0 has read, in every process."""
+    rows = state.rows
+    if not rows.mesh.is_multi_process:
+        return stored
+    names = list(state.recorded.done)
+    counts = [-1] * len(names) if stored is None else [stored[0][name] for name in names]
+    counts = np.asarray(rows.agree(np.asarray(counts, np.int32))).tolist()
+    if counts[0] < 0:
+        return None
+    done = dict(zip(names, counts, strict=True))
+    like = _like(first, done)
+    own = like if stored is None else stored[1]
+    told = rows.agree(jax.tree.map(_numbers, own))
+    return done, jax.tree.map(_as_before, told, like)
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    """What can be told to other processes: the numbers of keys, and zeros for what only has a shape."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return np.zeros(leaf.shape, leaf.dtype)
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+
+
+def _as_before(told: Any, like: Any) -> Any:
+    return (
+        jax.random.wrap_key_data(jnp.asarray(told), impl=jax.random.key_impl(like))
+        if is_key(like)
+        else np.asarray(told)
+    )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from slt_jax.backend import BLOCK, full_precision, on_cpu
 from slt_jax.identity import content, program
 from slt_jax.progress import Stopped, never
 from slt_jax.training.checkpoints import CheckpointStore
@@ -20,6 +21,7 @@ __all__ = [
     "TrainState",
     "checkpoint_steps",
     "init_train_state",
+    "next_steps",
     "train",
     "train_steps",
     "triangle_schedule",
@@ -70,7 +72,7 @@ def init_train_state(params: Params, optimizer: optax.GradientTransformation) ->
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-@partial(jax.jit, static_argnames=("loss_fn", "batch_fn", "update"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("loss_fn", "batch_fn", "update", "block"), donate_argnames="state")
 def train_steps(
     key: PRNGKey,
     state: TrainState,
@@ -80,8 +82,12 @@ def train_steps(
     loss_fn: LossFn,
     batch_fn: BatchFn,
     update: Callable,
+    block: int = 1,
 ) -> tuple[TrainState, Array]:
-    """`num_steps` (traced) optimizer steps in one program; also the mean loss over them, a scalar."""
+    """`num_steps` (traced, a multiple of `block`) optimizer steps in one program; also the mean loss over them, a scalar.
+
+    `block` steps are an inner loop whose length is compiled in, which an accelerator runs without asking the host.
+    """
 
     def step(_: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, total = carry
@@ -90,10 +96,18 @@ def train_steps(
         updates, optimizer_state = update(gradient, state.optimizer_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer_state), total + loss
 
-    state, total = jax.lax.fori_loop(0, num_steps, step, (state, jnp.zeros(())))
+    def step_block(_: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        return jax.lax.fori_loop(0, block, step, carry)
+
+    begun = (state, jnp.zeros(()))
+    if block == 1:
+        state, total = jax.lax.fori_loop(0, num_steps, step, begun)
+    else:
+        state, total = jax.lax.fori_loop(0, num_steps // block, step_block, begun)
     return state, total / jnp.maximum(num_steps, 1)
 
 
+@full_precision()
 def train(
     key: PRNGKey,
     loss_fn: LossFn,
@@ -149,7 +163,8 @@ def train(
         clock, made = _Clock(max_chunk), int(state.step) < num_steps
         for target in targets:
             while (step := int(state.step)) < target:
-                state, loss = advance(state, num_steps=jnp.asarray(min(clock.chunk, target - step), jnp.int32))
+                count, block = next_steps(step, target, clock.chunk)
+                state, loss = advance(state, num_steps=jnp.asarray(count, jnp.int32), block=block)
                 step = int(state.step)
                 if not np.isfinite(loss):
                     raise FloatingPointError(f"the training loss is {float(loss)} before step {step}; lower the rate")
@@ -167,6 +182,19 @@ def train(
                 f"the training loss has risen from {first:.3g} to {float(loss):.3g}; lower the rate"
             )
     return state
+
+
+def next_steps(step: int, target: int, longest: int) -> tuple[int, int]:
+    """How many steps to make, at most about `longest`, and how many of them are one loop of static length.
+
+    On an accelerator, whole blocks wherever one begins and ends before the target: which steps are in one follows from the
+    targets and not from the clock, so a continued training repeats the programs of one that was never stopped.
+    """
+    if on_cpu():
+        return min(longest, target - step), 1
+    if step % BLOCK or target - step < BLOCK:
+        return min(BLOCK - step % BLOCK, target - step), 1
+    return min(max(longest, BLOCK), target - step) // BLOCK * BLOCK, BLOCK
 
 
 def _first_loss(key: PRNGKey, loss_fn: LossFn, params: Params, batch_fn: BatchFn, data: Any) -> float:
