@@ -17,6 +17,7 @@ from experiments.transient_ridge.subject import Path
 from experiments.transient_ridge.subject import subjects as ridge_subjects
 from slt_jax.models.regression_transformer import RegressionTransformer
 from slt_lab.folder import RunFolder
+from slt_lab.measures.ablation import Ablation
 from slt_lab.measures.geometry import EffectiveDimension, Geometry
 from slt_lab.measures.knowledge import Knowledge
 from slt_lab.measures.language_llc import HeadLLC, SourceLLC
@@ -61,6 +62,7 @@ MEASURES = {
     "EffectiveDimension": (EffectiveDimension(TRACES, 10.0, 10.0, 4, 16, (4,)), regression),
     "Behaviour": (Behaviour(16), regression),
     "Knowledge": (Knowledge(8, 8), language),
+    "Ablation": (Ablation(8), language),
     "HeadLLC": (HeadLLC(SMALL), language),
     "SourceLLC": (SourceLLC(SMALL), language),
     "Susceptibilities": (Susceptibilities(SMALL, 2, 8), language),
