@@ -195,9 +195,16 @@ def test_the_vote_by_another_road():
     weights = np.exp(-nbeta * losses)
     mean = np.average(nbeta * losses, weights=weights)
     error = np.sqrt(np.sum((weights * (nbeta * losses - mean)) ** 2)) / weights.sum()
-    found = vote_value(toy, nbeta, localization, draws=2**20)
+    found = vote_value(toy, nbeta, localization)
     assert abs(found.llc - mean) < 4 * np.hypot(error, found.std_error)
     assert found.free_energy == pytest.approx(-np.log(weights.mean()), abs=0.005)
+
+
+def test_the_vote_tends_to_lambda():
+    values = [vote_value(VoteOfThree(), nbeta, 1.0) for nbeta in (1e9, 1e11)]
+    exact = float(vote_of_three(2).learning_coefficient)
+    assert abs(values[1].llc - exact) < 4 * values[1].std_error + 0.005
+    assert (values[1].free_energy - values[0].free_energy) / np.log(100) == pytest.approx(exact, abs=0.01)
 
 
 def test_a_quadratic_is_the_gaussian_value():

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from slt_jax.theory.quadrature import grid_posterior
 
@@ -170,20 +171,36 @@ def layer_norm_value(dimension: int, nbeta: float, localization: float, points: 
     return FiniteValue(dimension * nbeta * mean, 0.0, dimension * (prior.log_normaliser - posterior.log_normaliser))
 
 
-def vote_value(vote: Any, nbeta: float, localization: float, draws: int = 2**22, seed: int = 0) -> FiniteValue:
-    """Of a loss that is homogeneous of degree 2 about w*: the length is integrated exactly, the direction is drawn.
+def vote_value(vote: Any, nbeta: float, localization: float, draws: int = 2**19, seed: int = 0) -> FiniteValue:
+    """Of `VoteOfThree`: its errors are drawn near where the loss is 0, and weighted.
 
-    Along a direction u of unit length L = r²k(u), and with D parameters under N(w*, 1/γ) the weight of u is
-    (1 + 2nβk/γ)^(-D/2) and the mean of nβL there D/2 · 2nβk/(γ + 2nβk).
+    The loss is homogeneous of degree 2, so all depends on s = nβ/γ, with errors of unit variance. By symmetry the shortest error is the
+    first, three times. It is drawn from Student's t of the scale s^(-1/2), and the angle between the second and the opposite of the third from
+    one of the scale s^(-1/3): the scales at which sL is of order 1.
 
     Raises:
         ValueError: as `product_value`, if the weights are too uneven.
     """
-    rng, center, weights, energies = np.random.default_rng(seed), vote.center, [], []
-    for _ in range(-(-draws // CHUNK)):
-        direction = rng.standard_normal((CHUNK, len(center)))
-        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-        ratio = 2 * nbeta * vote.loss(center + direction) / localization
-        weights.append(-len(center) / 2 * np.log1p(ratio))
-        energies.append(len(center) / 2 * ratio / (1 + ratio))
-    return _weighted(np.concatenate(weights), np.concatenate(energies))
+    scale = nbeta / localization
+    rng = np.random.default_rng(seed)
+    found = [_vote_draws(rng, vote, scale) for _ in range(-(-draws // CHUNK))]
+    log_weights, energies = (np.concatenate(part) for part in zip(*found, strict=True))
+    return _weighted(log_weights, energies)
+
+
+def _vote_draws(rng: np.random.Generator, vote: Any, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log weights and sL for `CHUNK` draws of the errors; weight 0 where the first is not the shortest."""
+    heavy, heavier = 3.0, 1.5  # degrees of freedom of the two t's
+    width, spread = 1.5 * np.sqrt(2 / scale), 1.5 * min(1.5 * scale ** (-1 / 3), 1.0)
+    first = width * rng.standard_normal((CHUNK, 2)) / np.sqrt(rng.chisquare(heavy, CHUNK) / heavy)[:, None]
+    second, length = rng.standard_normal((CHUNK, 2)), np.sqrt(rng.chisquare(2, CHUNK))
+    bend = spread * rng.standard_t(heavier, CHUNK)
+    angle = np.arctan2(second[:, 1], second[:, 0]) + np.pi + bend
+    third = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    square = np.sum(first**2, axis=1)
+    log_proposal = -(1 + heavy / 2) * np.log1p(square / width**2 / heavy) - np.log(2 * np.pi * width**2)
+    log_proposal += student.logpdf(bend, heavier, scale=spread)
+    log_law = -square / 2 - 2 * np.log(2 * np.pi) + np.log(3)  # of the first, of a uniform angle, and the symmetry
+    energy = scale * vote.loss(vote.center + np.concatenate([first, second, third], axis=1))
+    inside = (abs(bend) < np.pi) & (square < np.sum(second**2, axis=1)) & (square < length**2)
+    return np.where(inside, log_law - log_proposal - energy, -np.inf), energy
