@@ -435,11 +435,11 @@ class VoteOfThree:
         heights = errors[..., :1] * xp.cos(middle) + errors[..., 1:] * xp.sin(middle)  # (..., copy, arc)
         median = xp.argsort(heights, axis=-2)[..., 1, :, None]
         u = xp.take_along_axis(errors, median, axis=-2)  # (..., arc, 2)
-        first, second = u[..., 0], u[..., 1]
-        whole = (first**2 + second**2) / 2 * (ends - begins)
-        turning = (first**2 - second**2) / 4 * (xp.sin(2 * ends) - xp.sin(2 * begins))
-        mixed = first * second / 2 * (xp.cos(2 * ends) - xp.cos(2 * begins))
-        return (whole + turning - mixed).sum(-1) / np.pi
+        height = xp.take_along_axis(heights, xp.moveaxis(median, -1, -2), axis=-2)[..., 0, :]
+        lengths = ends - begins
+        # ∫(u·e)² = (u·e at the middle)² sin Δ + |u|²/2 (Δ - sin Δ): nothing cancels where all but a sliver is 0
+        bent = xp.where(lengths < 0.01, lengths**3 / 6 * (1 - lengths**2 / 20), lengths - xp.sin(lengths))
+        return (height**2 * xp.sin(lengths) + (u * u).sum(-1) / 2 * bent).sum(-1) / np.pi
 
     def finite(self, nbeta: float, localization: float) -> FiniteValue:
         return vote_value(self, nbeta, localization)
