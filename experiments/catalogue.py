@@ -89,6 +89,20 @@ LISTED = (
         "experiments.programs",
         "configs.programs",
     ),
+    Listed(
+        "self-repair",
+        "does a network that repairs itself have a lower learning coefficient? Exact toys, and trained models",
+        "a conjecture; docs/self-repair.md",
+        "experiments.self_repair",
+        "configs.self_repair",
+    ),
+    Listed(
+        "plasticity",
+        "do attention heads whose learning coefficient has fallen resist further training?",
+        "a conjecture; docs/results/plasticity/predictions.md",
+        "experiments.plasticity",
+        "configs.plasticity",
+    ),
 )
 
 CATALOGUE = Catalogue("python -m experiments", {listed.name: listed for listed in LISTED})

@@ -99,11 +99,12 @@ def move(rng, points, values, error, level, sweeps):
         values[mine][accept] = moved_values[accept]
 
 
-def measured_slope(seed: int, matrices: list[np.ndarray], particles: int, sweeps: int) -> float:
-    """(log V(COARSE) - log V(FINE)) / log(COARSE/FINE) from one run of multilevel splitting."""
+def measured_slope(
+    seed: int, error: Callable[[np.ndarray], np.ndarray], parameters: int, particles: int, sweeps: int
+) -> float:
+    """(log V(COARSE) - log V(FINE)) / log(COARSE/FINE) of K = `error` from one run of multilevel splitting."""
     rng = np.random.default_rng(seed)
-    error = squared_error(matrices)
-    points = rng.uniform(-RADIUS, RADIUS, (particles, sum(matrix.size for matrix in matrices)))
+    points = rng.uniform(-RADIUS, RADIUS, (particles, parameters))
     values = error(points)
     log_volume, at_coarse = 0.0, None
     while True:
@@ -157,24 +158,25 @@ def measure(widths, intervals, arguments) -> tuple[theory.LocalLearningCoefficie
     ranks = ranks_of(widths, intervals)
     matrices = theory.normal_form(widths, ranks)
     local = theory.deep_linear_network_local(widths, ranks)
+    error, parameters = squared_error(matrices), sum(matrix.size for matrix in matrices)
     slopes = np.array(
         [
-            measured_slope(arguments.seed + repeat, matrices, arguments.particles, arguments.sweeps)
+            measured_slope(arguments.seed + repeat, error, parameters, arguments.particles, arguments.sweeps)
             for repeat in range(arguments.repeats)
         ]
     )
-    error = f" ± {np.std(slopes, ddof=1) / np.sqrt(len(slopes)):.3f}" if len(slopes) > 1 else ""
+    spread = f" ± {np.std(slopes, ddof=1) / np.sqrt(len(slopes)):.3f}" if len(slopes) > 1 else ""
     names = [f"[{a},{b}]" + (f" x {n}" if n > 1 else "") for (a, b), n in sorted(intervals.items())]
     expected = sorted({expected_slope(float(local.upper), m) for m in (1, local.multiplicity_bound)})
     cells = [
         "-".join(map(str, widths)),
         ", ".join(names),
-        sum(matrix.size for matrix in matrices),
+        parameters,
         local.lower,
         local.upper,
         local.multiplicity_bound,
         " to ".join(f"{slope:.3f}" for slope in expected),
-        f"{slopes.mean():.3f}{error}",
+        f"{slopes.mean():.3f}{spread}",
     ]
     return local, slopes, f"| {' | '.join(map(str, cells))} |"
 

@@ -46,8 +46,9 @@ def up_to(num_steps: int, steps: Sequence[int]) -> list[int]:
 
 
 MAY_BE_ZERO = {
-    "checkpoint_steps", "localization", "mlp_dim", "noise_variance", "num_burnin", "num_eigenvalues", "num_linear_checkpoints",
-    "num_log_checkpoints", "num_networks", "num_probes", "persistence", "rank", "rank_steps", "seed", "seeds", "weight_decay",
+    "ascent", "begins", "checkpoint_steps", "head_dropout", "head_resampling", "language", "localization", "looks", "mlp_dim",
+    "noise_variance", "num_burnin", "num_eigenvalues", "num_linear_checkpoints", "num_log_checkpoints", "num_networks", "num_probes",
+    "persistence", "rank", "rank_steps", "seed", "seeds", "weight_decay", "weight_noise",
 }  # fmt: skip
 """Names of fields for which 0 has a meaning; every other number of a configuration is positive."""
 SEEDS = ("seed", "seeds")

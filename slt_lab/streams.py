@@ -49,11 +49,16 @@ STREAMS = {
     "language/posterior data": Stream(SHARED, 2),
     "language/refined chains": Stream(SHARED + 1, None),
     "language/susceptibility chains": Stream(SHARED + 2, None),
+    "language/shift": Stream(SHARED + 3, None),
+    "language/head noise": Stream(SHARED + 4, None),
+    "language/geometry": Stream(SHARED + 5, None),
     # The toy model of superposition.
     "superposition/chains": Stream(None, 0),
     "superposition/training": Stream(None, 1),
     "superposition/selection": Stream(None, 2),
     "superposition/check": Stream(None, 3),
+    # Self-repair.
+    "self-repair/chains": Stream(None, 0),
     # The digits network.
     "digits/init": Stream(None, 0),
     "digits/chains": Stream(None, 1),

@@ -17,16 +17,18 @@ from experiments.transient_ridge.subject import Path
 from experiments.transient_ridge.subject import subjects as ridge_subjects
 from slt_jax.models.regression_transformer import RegressionTransformer
 from slt_lab.folder import RunFolder
+from slt_lab.measures.ablation import Ablation
 from slt_lab.measures.geometry import EffectiveDimension, Geometry
 from slt_lab.measures.knowledge import Knowledge
 from slt_lab.measures.language_llc import HeadLLC, SourceLLC
 from slt_lab.measures.llc import LLC
 from slt_lab.measures.refined import RefinedLLC
+from slt_lab.measures.shifts import Forgetting, HeadMovement, HeadRecovery
 from slt_lab.measures.susceptibilities import Susceptibilities
 from slt_lab.pieces import digest
 from slt_lab.settings import Sampling
 from slt_lab.subjects.language_model import language_subject
-from slt_lab.subjects.language_settings import LanguageSettings, Model, Training, Triggers
+from slt_lab.subjects.language_settings import LanguageSettings, Model, Shift, Training, Triggers
 from slt_lab.subjects.regression_transformer import regression_subject
 
 SMALL = Sampling(
@@ -61,6 +63,10 @@ MEASURES = {
     "EffectiveDimension": (EffectiveDimension(TRACES, 10.0, 10.0, 4, 16, (4,)), regression),
     "Behaviour": (Behaviour(16), regression),
     "Knowledge": (Knowledge(8, 8), language),
+    "Ablation": (Ablation(8), language),
+    "Forgetting": (Forgetting(Shift(num_steps=2), 8), language),
+    "HeadMovement": (HeadMovement(Shift(num_steps=2), 8), language),
+    "HeadRecovery": (HeadRecovery(Shift(language=0), 0.5, 8, (0, 1)), language),
     "HeadLLC": (HeadLLC(SMALL), language),
     "SourceLLC": (SourceLLC(SMALL), language),
     "Susceptibilities": (Susceptibilities(SMALL, 2, 8), language),

@@ -237,7 +237,8 @@ def test_measured_volume_shrinks_as_claimed(row):
     widths, intervals = script["NETWORKS"][row]
     local = theory.deep_linear_network_local(widths, ranks_of(widths, intervals))
     matrices = theory.normal_form(widths, ranks_of(widths, intervals))
-    slope = script["measured_slope"](0, matrices, 2000, 20)
+    parameters = sum(matrix.size for matrix in matrices)
+    slope = script["measured_slope"](0, script["squared_error"](matrices), parameters, 2000, 20)
     # log(-log t) has a constant beside it that the leading order leaves out: hence the room below.
     expected = script["expected_slope"](float(local.upper), local.multiplicity_bound)
     assert expected - 0.04 < slope < float(local.upper) + 0.02

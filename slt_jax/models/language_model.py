@@ -37,6 +37,13 @@ POSITIONS = ("shortformer", "learned")
 """Where positions enter; see `LanguageModel`."""
 
 
+class HeadOutputs(nn.Module):
+    """What every head has gathered, before `out` writes it; passed on as it is. A place for `nn.intercept_methods` to damage heads at."""
+
+    def __call__(self, mixed: Float[Array, "batch context head size"]) -> Float[Array, "batch context head size"]:
+        return mixed
+
+
 class Attention(nn.Module):
     """Causal attention; parameters qkv (E, 3, H, D), qkv_bias (3, H, D), out (H, D, E), out_bias (E,)."""
 
@@ -64,8 +71,8 @@ class Attention(nn.Module):
         if self.is_mutable_collection("intermediates"):
             query, key = jnp.moveaxis(projected[:, :, :2], (2, 3), (0, 2))
             self.sow("intermediates", "pattern", attention_pattern(query, key))
-        mixed = causal_attention(projected).reshape(B, T, H * D)
-        return _flat_dot(mixed, out.reshape(H * D, E), out_bias[None])
+        mixed = HeadOutputs(name="heads")(causal_attention(projected).reshape(B, T, H, D))
+        return _flat_dot(mixed.reshape(B, T, H * D), out.reshape(H * D, E), out_bias[None])
 
 
 def _flat_dot(x: Array, kernel: Array, bias: Array) -> Array:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import AvoidSubcommands
 
-__all__ = ["LanguageSettings", "Model", "Text", "Training", "Triggers"]
+__all__ = ["LanguageSettings", "Model", "Regime", "Shift", "Text", "Training", "Triggers"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,36 @@ class LanguageSettings:
     num_evaluation_sequences: int = 1024
     num_probe_sequences: int = 1024
     """Random sequences behind the previous-token and prefix-matching scores."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What is done to a language model in each step of its training, beside the data; nothing by default.
+
+    Each is drawn anew for every step; what is measured afterwards is the plain loss.
+    """
+
+    name: str = "plain"
+    head_dropout: float = 0.0
+    """Probability with which a head says nothing in a sequence; what the others say is divided by one minus it."""
+    head_resampling: float = 0.0
+    """Probability with which a head says in a sequence what it says in the one before."""
+    weight_noise: float = 0.0
+    """Standard deviation of Gaussian noise on every weight at which the gradient is taken."""
+    ascent: float = 0.0
+    """Length of the step uphill at whose end the gradient is taken (sharpness-aware minimisation, arXiv 2010.01412)."""
+    begins: int = 0
+    """Step from which on it is in force; plain before."""
+    ends: int = 2**31 - 1
+    """Step from which on training is plain again."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Further training on another language, from a fresh optimizer state."""
+
+    language: int = 1
+    """Number of the new language; 0 is the old one."""
+    num_steps: int = 100
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-3
