@@ -151,6 +151,7 @@ def plot_development(
     ax.set_ylabel("loss (mean squared error)", color=LOSS_COLOR)
     ax.tick_params(axis="y", colors=LOSS_COLOR)
     other = ax.twinx()
+    other.spines["right"].set_visible(True)  # also in a style without it
     other.errorbar(
         llc_steps,
         llc,

@@ -56,8 +56,11 @@ def page(results: xarray.Dataset, config: LMStages) -> Page:
 
 
 def _headline(results: xarray.Dataset) -> str:
-    """The last checkpoint in one line."""
-    step = _sampled(results)[-1]
+    """The last checkpoint in one line; nothing if its LLC is lost."""
+    steps = _sampled(results)
+    if not steps or not np.isfinite(results.llc.sel(checkpoint=steps[-1])):
+        return ""
+    step = steps[-1]
     here = results.sel(step=step, checkpoint=step)
     return (
         f"step {step:,}: loss {float(here.loss):.2f} nats, LLC {float(here.llc):.1f} ± {float(here.llc_std_error):.1f}"
