@@ -110,7 +110,8 @@ def page(results: xarray.Dataset, config: Rings) -> Page:
     note = (
         "Where training is at no minimum yet, the chains find a lower loss; the end of this page says at which steps."
     )
-    section = Section("Over training", [note], table=Table(["step", "accuracy", "LLC"], rows), figures=[picture])
+    table = Table(["step", "accuracy", "LLC"], rows)
+    section = Section("Over training", [note], table, [picture], headline=f"LLC {rows[-1][2]} at step {rows[-1][0]}")
     lead = f"A network of {config.hidden} tanh units learns to tell two noisy rings apart."
     return Page("Two rings", lead, [section], summary={"llc": at.llc.values.tolist()})
 

@@ -1,6 +1,8 @@
 """One function per kind of figure: arrays in, drawn on the `matplotlib` Axes that is given, nothing returned.
 
 Arrays may be lists, tuples or arrays of numpy, jax or xarray. A ValueError names the argument whose shape does not fit.
+
+`matplotlib.pyplot.style.use("slt_jax.slt")` gives other figures the look of the reports.
 """
 
 import itertools
@@ -78,6 +80,16 @@ def shade_stages(ax: "Axes", boundaries: Numbers, labels: Sequence[str] = (), *,
     """Shade the spans between consecutive `boundaries` (in the units of the x axis), labelled along the top.
 
     `intervals`, one for each boundary inside, are drawn as bars along the bottom: where that boundary may be.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import shade_stages
+        >>> figure, ax = plt.subplots()
+        >>> _ = ax.set(xlim=(0, 100))
+        >>> shade_stages(ax, [0, 40, 100], ["A", "B"])
+        >>> [text.get_text() for text in ax.texts]
+        ['A', 'B']
+        >>> plt.close(figure)
     """
     (edges,) = _numbers("boundary", boundaries=boundaries)
     spans = _pairs("intervals", intervals)
@@ -118,6 +130,15 @@ def plot_development(
 
     `llc_smooth` and `llc_reference` are curves, (steps, values); the first is drawn in place of the straight lines between the
     estimates.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_development
+        >>> figure, ax = plt.subplots()
+        >>> right = plot_development(ax, [1, 10, 100], [5.0, 3.0, 2.0], [1, 100], [0.1, 7.0], [0.05, 0.2])
+        >>> right.get_ylabel()
+        'LLC (bars: 2 standard errors)'
+        >>> plt.close(figure)
     """
     steps, losses = _numbers("step", loss_steps=loss_steps, loss=loss)
     llc_steps, llc, llc_std_error = _numbers("step", llc_steps=llc_steps, llc=llc, llc_std_error=llc_std_error)
@@ -130,6 +151,7 @@ def plot_development(
     ax.set_ylabel("loss (mean squared error)", color=LOSS_COLOR)
     ax.tick_params(axis="y", colors=LOSS_COLOR)
     other = ax.twinx()
+    other.spines["right"].set_visible(True)  # also in a style without it
     other.errorbar(
         llc_steps,
         llc,
@@ -161,7 +183,17 @@ def plot_curves(
     colormap: str | None = None,
     legend_title: str | None = None,
 ) -> None:
-    """Several curves against the training step on a log scale, with optional labelled horizontal references."""
+    """Several curves against the training step on a log scale, with optional labelled horizontal references.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_curves
+        >>> figure, ax = plt.subplots()
+        >>> plot_curves(ax, [1, 10, 100], {"loss": [5.0, 3.0, 2.0]}, ylabel="loss")
+        >>> ax.get_xscale()
+        'log'
+        >>> plt.close(figure)
+    """
     import matplotlib
 
     names = {f"curve '{label}'": values for label, values in curves.items()}
@@ -182,7 +214,17 @@ def plot_curves(
 
 
 def plot_traces(ax: "Axes", burnin: Numbers, draws: Numbers, *, thinning: int = 1, window: int = 25) -> None:
-    """Running mean of nβ(L - L*) along every chain, `(chain, step)`; burn-in is grey, its end marked; `[]` for no burn-in."""
+    """Running mean of nβ(L - L*) along every chain, `(chain, step)`; burn-in is grey, its end marked; `[]` for no burn-in.
+
+    Example:
+        >>> import matplotlib.pyplot as plt, numpy as np
+        >>> from slt_jax.plotting import plot_traces
+        >>> figure, ax = plt.subplots()
+        >>> plot_traces(ax, [], np.zeros((4, 100)))
+        >>> len(ax.lines) >= 4
+        True
+        >>> plt.close(figure)
+    """
     (late,) = _numbers("chain step", draws=draws)
     early_draws = _array("burnin", burnin)
     if early_draws.shape == (0,):
@@ -207,7 +249,17 @@ def plot_traces(ax: "Axes", burnin: Numbers, draws: Numbers, *, thinning: int = 
 
 
 def plot_rhat(ax: "Axes", steps: Numbers, rhat: Numbers, *, limit: float = 1.05) -> None:
-    """Rank-normalised R-hat of every estimate against the training step, with the customary limit."""
+    """Rank-normalised R-hat of every estimate against the training step, with the customary limit.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_rhat
+        >>> figure, ax = plt.subplots()
+        >>> plot_rhat(ax, [1, 10, 100], [1.0, 1.01, 1.2])
+        >>> ax.get_ylabel()
+        'R-hat'
+        >>> plt.close(figure)
+    """
     steps, rhat = _numbers("step", steps=steps, rhat=rhat)
     ax.set_xscale("log")
     ax.plot(steps, rhat, marker="o", markersize=4, color=LLC_COLOR)
@@ -223,6 +275,15 @@ def plot_trajectory(
     """A plane path `(grid, 2)` coloured by stage, with the checkpoints and the centres of its osculating circles.
 
     Centres further from the middle of the path than twice its extent are left out: there the path is nearly straight.
+
+    Example:
+        >>> import matplotlib.pyplot as plt, numpy as np
+        >>> from slt_jax.plotting import plot_trajectory
+        >>> figure, ax = plt.subplots()
+        >>> plot_trajectory(ax, np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 1.0]]), np.array([0, 0, 1]))
+        >>> len(ax.lines)
+        3
+        >>> plt.close(figure)
     """
     path, stages = _pairs("path", path), np.asarray(stage_of)
     if len(path) == 0 or stages.shape != path.shape[:1] or stages.dtype.kind not in "iu":
@@ -257,7 +318,18 @@ def plot_heat_map(
     column_label: str,
     value_label: str,
 ) -> None:
-    """`values` `(row, column)` as colours with the number in every cell; NaN cells are grey and say so."""
+    """`values` `(row, column)` as colours with the number in every cell; NaN cells are grey and say so.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_heat_map
+        >>> figure, ax = plt.subplots()
+        >>> plot_heat_map(ax, [[1.0, float("nan")]], [1e-3], [10, 100], row_label="step size", column_label="nβ",
+        ...               value_label="LLC")
+        >>> [text.get_text() for text in ax.texts]
+        ['1', 'diverged']
+        >>> plt.close(figure)
+    """
     import matplotlib
 
     (values,), (rows,), (columns,) = (
@@ -284,6 +356,15 @@ def plot_estimates_against_truth(ax: "Axes", truth: Numbers, estimates: Mapping[
     """Estimates, label -> (means, standard errors), with bars of two standard errors against the exact values `truth`.
 
     Log axes, with the line of equality.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_estimates_against_truth
+        >>> figure, ax = plt.subplots()
+        >>> plot_estimates_against_truth(ax, [1.0, 2.0], {"SGLD": ([1.1, 1.9], [0.1, 0.1])})
+        >>> ax.get_xscale()
+        'log'
+        >>> plt.close(figure)
     """
     for (label, pair), marker in zip(estimates.items(), itertools.cycle("osD^vPX*"), strict=False):
         if len(pair) != 2:
@@ -307,6 +388,15 @@ def plot_step_table(ax: "Axes", delta: Numbers, used: Numbers = ()) -> None:
         ax: where to draw.
         delta: rows (symbol, state, new symbol, new state, move) as of `theory.TuringMachine`.
         used: the pairs (symbol, state) to be shaded, those that the machine meets.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from slt_jax.plotting import plot_step_table
+        >>> figure, ax = plt.subplots()
+        >>> plot_step_table(ax, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 1]], used=[(0, 0)])
+        >>> [text.get_text().split("\\n")[0] for text in ax.texts]
+        ['write 1, stay', 'write 0, right']
+        >>> plt.close(figure)
     """
     rows = np.asarray(delta, int)
     shaded = {(int(symbol), int(state)) for symbol, state in np.asarray(used, int).reshape(-1, 2)}

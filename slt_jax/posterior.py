@@ -48,6 +48,11 @@ def default_nbeta(n: int) -> float:
     Raises:
         TypeError: if `n` is not a whole number.
         ValueError: if `n` is below 2, where log n is not positive.
+
+    Example:
+        >>> from slt_jax import default_nbeta
+        >>> round(default_nbeta(10_000), 1)
+        1085.7
     """
     if check_count("n", n, least=0) < 2:
         raise ValueError(f"n = {n} examples; the default nbeta = n / log n needs n >= 2")
@@ -82,6 +87,13 @@ class LocalPosterior:
         chunk_size: examples per pass when a gradient is taken, its parts then added up; `None`: all at once. On a CPU a
             pass whose activations stay in cache is faster: 1.5 times at batch 1,024 of the regression transformer
             (docs/speed.md). Also what bounds memory at large batches. Static.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([-1.0, 1.0]), jnp.zeros(()), nbeta=10.0, localization=1.0)
+        >>> posterior.n, posterior.losses(posterior.center, posterior.data).tolist()
+        (2, [0.5, 0.5])
     """
 
     loss_fn: LossFn
@@ -112,12 +124,28 @@ class LocalPosterior:
 
 
 def draw_indices(key: PRNGKey, n: int, batch_size: int | None) -> Array | None:
-    """Indices of a minibatch, uniform with replacement, shape `(batch_size,)`; `None` stands for all the data."""
+    """Indices of a minibatch, uniform with replacement, shape `(batch_size,)`; `None` stands for all the data.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.posterior import draw_indices
+        >>> draw_indices(jax.random.key(0), n=100, batch_size=8).shape, draw_indices(jax.random.key(0), 100, None)
+        ((8,), None)
+    """
     return None if batch_size is None else jax.random.randint(key, (batch_size,), 0, n)
 
 
 def minibatch_loss(posterior: LocalPosterior, params: Params, indices: Array | None) -> Array:
-    """Mean loss over the examples at `indices` (over all of them for `None`), a scalar."""
+    """Mean loss over the examples at `indices` (over all of them for `None`), a scalar.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> from slt_jax.posterior import minibatch_loss
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([0.0, 2.0]), jnp.zeros(()), 10.0, 1.0)
+        >>> [float(minibatch_loss(posterior, posterior.center, which)) for which in (None, jnp.array([1]))]
+        [1.0, 2.0]
+    """
     batch = posterior.data if indices is None else take_examples(posterior.data, indices)
     return jnp.mean(posterior.losses(params, batch))
 
@@ -129,6 +157,15 @@ def minibatch_excess_and_gradient(
 
     The excess is subtracted example by example, before any mean: a large constant in the losses costs no digits. Losses at
     w* are gathered if `center_losses` is known, computed otherwise. One `posterior.chunk_size` after another.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> from slt_jax.posterior import minibatch_excess_and_gradient
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([-1.0, 1.0]), jnp.zeros(()), 10.0, 1.0)
+        >>> loss, excess, gradient = minibatch_excess_and_gradient(posterior, jnp.asarray(2.0), None)
+        >>> float(loss), float(excess), float(gradient)
+        (2.5, 2.0, 2.0)
     """
     batch = posterior.data if indices is None else take_examples(posterior.data, indices)
     known = posterior.center_losses
@@ -152,6 +189,14 @@ def example_losses(posterior: LocalPosterior, params: Params, chunk_size: int = 
     """The n losses at `params`, shape `(n,)`, in passes of `chunk_size` examples so that memory does not grow with n.
 
     Trailing axes of the losses, one per token say, are kept.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> from slt_jax.posterior import example_losses
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([0.0, 1.0, 2.0]), jnp.zeros(()), 10.0, 1.0)
+        >>> example_losses(posterior, posterior.center, chunk_size=2).tolist()
+        [0.0, 0.5, 2.0]
     """
     n = posterior.n
     whole_chunks, rest = divmod(n, chunk_size)
@@ -176,6 +221,14 @@ def restrict(posterior: LocalPosterior, restriction: Restriction) -> LocalPoster
     Raises:
         TypeError: if `posterior` or `restriction` is none.
         ValueError: if `posterior` is restricted already, the restriction takes nothing, or does not put back what it took.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w["a"].sum() + w["b"] - x) ** 2
+        >>> w = {"a": jnp.zeros(3), "b": jnp.zeros(())}
+        >>> part = slt_jax.restrict(slt_jax.LocalPosterior(loss_fn, jnp.ones(2), w, 10.0, 1.0), slt_jax.by_path("a"))
+        >>> {path: leaf.shape for path, leaf in part.center.items()}
+        {'a': (3,)}
     """
     check_scalars(posterior)
     if posterior.restriction is not None:

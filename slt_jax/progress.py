@@ -7,7 +7,13 @@ __all__ = ["Stopped", "never", "progress_bar"]
 
 
 class Stopped(Exception):
-    """Raised by `train` and `sample` when they are asked to stop: what was done is on disk, if it is kept anywhere."""
+    """Raised by `train` and `sample` when they are asked to stop: what was done is on disk, if it is kept anywhere.
+
+    Example:
+        >>> from slt_jax.progress import Stopped
+        >>> issubclass(Stopped, Exception)
+        True
+    """
 
 
 def never() -> bool:

@@ -25,6 +25,13 @@ class Restriction(NamedTuple):
     Attributes:
         take: `tree -> part`.
         put: `(tree, part) -> tree`, with `put(tree, take(tree)) == tree`.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> first = slt_jax.Restriction(lambda tree: tree["a"], lambda tree, part: {**tree, "a": part})
+        >>> tree = {"a": jnp.array([1.0]), "b": jnp.array([2.0])}
+        >>> first.put(tree, first.take(tree)) == tree
+        True
     """
 
     take: Callable[[Params], Params]
@@ -119,6 +126,12 @@ def by_path(*patterns: str) -> Restriction:
 
     Raises:
         TypeError: if a pattern is not a string.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> tree = {"block_0": {"mlp": jnp.ones(2), "norm": jnp.ones(1)}}
+        >>> list(slt_jax.by_path("block_0/m*").take(tree))
+        ['block_0/mlp']
     """
     for pattern in patterns:
         if not isinstance(pattern, str):
@@ -138,6 +151,12 @@ def by_slice(axes: Mapping[str, int], index: int | Array) -> Restriction:
 
     Raises:
         TypeError: if `axes` does not map strings to whole numbers, or `index` is not a whole number or an array of them.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> tree = {"attention": {"qkv": jnp.zeros((8, 3, 4, 2))}}  # embed, 3, head, size
+        >>> slt_jax.by_slice({"attention/qkv": 2}, 1).take(tree)["attention/qkv"].shape
+        (8, 3, 2)
     """
     if not isinstance(axes, Mapping):
         raise TypeError(f"axes of by_slice is {describe(axes)}; give a dict of pattern -> axis, {{'attention/qkv': 2}}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slt_lab.bench import Bench
 from slt_lab.folder import RunFolder
 from slt_lab.measure import Along, Measure
-from slt_lab.page import Page, write_page
+from slt_lab.page import STYLE, Page, write_page
 from slt_lab.remarks import remarks, section
 from slt_lab.reporting import Reporter
 from slt_lab.subject import Subject
@@ -66,10 +66,17 @@ class Experiment:
             self.report(config, folder)
         return diverged
 
+    def drawn(self, results: "xarray.Dataset", config: Any) -> Page:
+        """The page, its figures in the style sheet of every report."""
+        import matplotlib.pyplot as plt
+
+        with plt.style.context(STYLE):
+            return self.page(results, config)
+
     def report(self, config: Any, folder: RunFolder) -> None:
         """Write the page from what is stored, with what the estimates say of themselves at its end."""
         results = folder.read_results()
-        page, said = self.page(results, config), section(results)
+        page, said = self.drawn(results, config), section(results)
         write_page(folder, page if said is None else replace(page, sections=[*page.sections, said]))
         found, count = remarks(results)
         if found:

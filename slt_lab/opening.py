@@ -103,7 +103,7 @@ class Run:
 
     def page(self) -> Page:
         """The run's page made again: `page().sections[0].figures[0].figure` is a matplotlib figure."""
-        return self.experiment.page(self.results, self.config)
+        return self.experiment.drawn(self.results, self.config)
 
     def _subject(self, label: Any) -> Subject:
         if label not in self.subjects:

@@ -18,11 +18,13 @@ from slt_lab.records import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Page", "Picture", "Section", "Table", "render", "save_picture", "write_page"]
+__all__ = ["STYLE", "Page", "Picture", "Section", "Table", "render", "save_picture", "write_page"]
 
 UNKNOWN = re.compile(r"[+-]?nan( ± nan)?")
 """How a number that is not known comes out of a format."""
 TEMPLATES = Path(__file__).parent / "templates"
+STYLE = "slt_jax.slt"
+"""The style sheet of every figure, `slt_jax/slt.mplstyle`."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, then a table, then figures."""
+    """A heading with paragraphs, then a table, then figures; `headline` is its number in a few words, shown first and in the contents."""
 
     title: str
     paragraphs: Sequence[str] = ()
     table: Table | None = None
     figures: Sequence[Picture] = ()
+    headline: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,19 +111,22 @@ def _without_gaps(table: Table | None) -> Table | None:
 
 
 def save_picture(folder: Path, picture: Picture) -> bytes:
-    """Write the figure as `figures/NAME.png` in `folder` and close it; returns the file's bytes."""
+    """Write the figure as `figures/NAME.png` and `NAME.svg` in `folder` and close it; returns the bytes of the first."""
     import matplotlib.pyplot as plt
 
-    image = io.BytesIO()
-    picture.figure.savefig(image, format="png", dpi=130, bbox_inches="tight")
+    images = {"png": io.BytesIO(), "svg": io.BytesIO()}
+    with plt.style.context(STYLE):
+        picture.figure.savefig(images["png"], format="png", dpi=130, bbox_inches="tight")
+        picture.figure.savefig(images["svg"], format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(picture.figure)
-    file = folder / "figures" / f"{picture.name}.png"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, image.getvalue())
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({reason(error)})") from error
-    return image.getvalue()
+    for kind, image in images.items():
+        file = folder / "figures" / f"{picture.name}.{kind}"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, image.getvalue())
+        except OSError as error:
+            raise UserError(f"{file} cannot be written ({reason(error)})") from error
+    return images["png"].getvalue()
 
 
 def _mixtures(starts: Sequence[Mapping[str, Any]]) -> list[str]:

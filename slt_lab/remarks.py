@@ -45,7 +45,11 @@ def section(results: "xarray.Dataset") -> Section | None:
         return None
     title = "What the estimates say of themselves"
     if not found:
-        return Section(title, [f"All {count} estimates are ok." if count > 1 else "The estimate is ok."])
+        return Section(
+            title,
+            [f"All {count} estimates are ok." if count > 1 else "The estimate is ok."],
+            headline=f"{count} of {count} ok",
+        )
     sentences = [
         f"{len(found)} of {count} estimates are not ok. What each remark means, and what to do, is in "
         "docs/reading-an-estimate.md."
@@ -57,7 +61,8 @@ def section(results: "xarray.Dataset") -> Section | None:
         )
     if len(found) > MOST:
         sentences.append(f"The first {MOST} are shown; all are in results.zarr.")
-    return Section(title, sentences, Table(["estimate", "at", "status"], found[:MOST]))
+    table = Table(["estimate", "at", "status"], found[:MOST])
+    return Section(title, sentences, table, headline=f"{count - len(found)} of {count} ok")
 
 
 def _all(status: "xarray.DataArray") -> Iterator[Remark]:

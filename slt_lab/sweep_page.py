@@ -8,7 +8,7 @@ import numpy as np
 
 from slt_lab.errors import UserError
 from slt_lab.overview import state_of
-from slt_lab.page import Page, Picture, Section, Table, render, save_picture
+from slt_lab.page import STYLE, Page, Picture, Section, Table, render, save_picture
 from slt_lab.records import write_text
 from slt_lab.results import read_results
 from slt_lab.sweep import Run, Sweep, read_sweep
@@ -94,7 +94,8 @@ def _figure(results: Mapping[Run, "xarray.Dataset"]) -> Picture:
         for name, (steps, llc, _) in _curves(found).items():
             label = ", ".join(part for part in (setting, name.split(" #")[0]) if part) or "all runs"
             groups.setdefault(label, []).append((steps, llc))
-    figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for label, curves in groups.items():
         _band(ax, label, curves)
     if all(len(steps) and steps[0] > 0 for curves in groups.values() for steps, _ in curves):

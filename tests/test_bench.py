@@ -294,6 +294,37 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "here already"
 
 
+def test_a_page_has_contents_with_the_headline_of_each_section_and_needs_no_network():
+    sections = [Section("First", headline="LLC 3 ± 1"), Section("Second", table=Table(["a"], [["1"], ["2"], ["3"]]))]
+    html = render(Page("t", "l", sections), {}, "", "")
+    contents = html.split("<nav")[1].split("</nav>")[0]
+    assert (
+        contents.index('href="#section-1">First')
+        < contents.index("LLC 3 ± 1")
+        < contents.index('href="#section-2">Second')
+    )
+    assert html.count("LLC 3 ± 1") == 2
+    assert html.count('id="section-') == 2
+    assert "prefers-color-scheme: dark" in html
+    assert "aria-sort" in html
+    assert "http" not in html
+
+
+def test_a_picture_is_kept_as_png_and_as_svg_in_the_style_of_reports(tmp_path):
+    import matplotlib.pyplot as plt
+
+    from slt_lab.page import STYLE, Picture, save_picture
+
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots()
+    assert not ax.spines["top"].get_visible()
+    png = save_picture(tmp_path, Picture("name", figure, "caption"))
+    assert (tmp_path / "figures" / "name.png").read_bytes() == png
+    assert png.startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "figures" / "name.svg").read_text()
+    assert not plt.get_fignums()
+
+
 def test_a_table_has_no_nan_and_no_empty_column():
     page = Page("t", "l", [Section("s", table=Table(["a", "b", "c"], [["1", "nan", "+nan"], ["2", "nan ± nan", "3"]]))])
     html = render(page, {}, "", "")

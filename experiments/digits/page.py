@@ -26,6 +26,7 @@ def page(results: xarray.Dataset, config: Digits) -> Page:
             ],
             _table(results),
             [_estimates_figure(results), _traces_figure(results, config.sampling.thinning)],
+            headline=_headline(results),
         ),
     ]
     lead = "One network trained on scikit-learn's digits, and its LLC by every sampler on the same local posterior."
@@ -72,6 +73,12 @@ def _agreement(results: xarray.Dataset) -> str:
     far = [f"{name} ({d:.1f})" for name, d in zip(names, distance, strict=True) if not d <= 2]
     agree = f"{len(names) - 1 - len(far)} of {len(names) - 1} settings agree with NUTS within two joint standard errors"
     return f"{agree}." if not far else f"{agree}; not so: {', '.join(far)}."
+
+
+def _headline(results: xarray.Dataset) -> str:
+    reference = results.sel(sampler=NUTS)
+    near = int((np.abs(_distance(results)) <= 2).sum()) - 1  # NUTS itself is at no distance
+    return f"NUTS {float(reference.llc):.1f} ± {float(reference.llc_std_error):.1f}; {near} of {results.sizes['sampler'] - 1} settings within 2 s.e."
 
 
 def _table(results: xarray.Dataset) -> Table:

@@ -25,7 +25,7 @@ def page(results: xarray.Dataset, config: LMStages) -> Page:
     del config
     stages = find_stages(results)
     sections = [
-        Section("Loss and LLC", _story(results), figures=[figures.development_figure(results, stages)]),
+        Section("Loss and LLC", _story(results), figures=[figures.development_figure(results, stages)], headline=_headline(results)),
         Section("The stages", _about_stages(stages), None if stages is None else stage_table({0: stages})),
         Section("Checkpoint by checkpoint", table=_table(results)),
         Section("What it knows", figures=[figures.knowledge_figure(results, stages)]),
@@ -53,6 +53,18 @@ def page(results: xarray.Dataset, config: LMStages) -> Page:
         "(arXiv 2410.02984) show when, and in which head."
     )
     return Page("lm-stages", lead, sections, _warnings(results), summary(results, stages))
+
+
+def _headline(results: xarray.Dataset) -> str:
+    """The last checkpoint in one line; nothing if its LLC is lost."""
+    steps = _sampled(results)
+    if not steps or not np.isfinite(results.llc.sel(checkpoint=steps[-1])):
+        return ""
+    step = steps[-1]
+    here = results.sel(step=step, checkpoint=step)
+    return (
+        f"step {step:,}: loss {float(here.loss):.2f} nats, LLC {float(here.llc):.1f} ± {float(here.llc_std_error):.1f}"
+    )
 
 
 def _about_stages(stages: Stages | None) -> list[str]:

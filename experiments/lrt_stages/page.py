@@ -22,8 +22,8 @@ def page(results: xarray.Dataset, config: LRTStages) -> Page:
     stages, estimated = find_stages(results), sampled(results)
     figures = draw_figures(results, stages, authors=comparable(config))
     sections = [
-        Section("Loss and LLC", _story(estimated), figures=figures["development"]),
-        Section("The stages", _about_stages(), stage_table(stages)),
+        Section("Loss and LLC", _story(estimated), figures=figures["development"], headline=_headline(estimated)),
+        Section("The stages", _about_stages(), stage_table(stages), headline=_counted(stages)),
         *_beside_the_authors(estimated, config),
         Section("Checkpoint by checkpoint", table=_table(estimated)),
         Section("What it predicts and how it is built", _about_metrics(), figures=figures["metrics"]),
@@ -69,6 +69,11 @@ def summary(results: xarray.Dataset, stages: dict[int, Stages]) -> dict[str, Any
         for seed, one in stages.items()
     }
     return {"checkpoints": rows, "stages": found, "diverged_chains": int(results.llc_diverged.sum())}
+
+
+def _counted(stages: dict[int, Stages]) -> str:
+    """How many stages each seed has."""
+    return "; ".join(f"seed {seed}: {len(one.stages)}" for seed, one in stages.items())
 
 
 def _about_stages() -> list[str]:
@@ -120,6 +125,20 @@ def _peak_and_fall(results: xarray.Dataset, seed: int) -> dict[str, float]:
         "loss_change": float(loss.sel(step=steps[low]) - loss.sel(step=steps[peak])),
         "loss_at_peak": float(loss.sel(step=steps[peak])),
     }  # fmt: skip
+
+
+def _headline(results: xarray.Dataset) -> str:
+    """The first seed in one line; nothing if its estimates are lost."""
+    seed = results.seed.values[0]
+    if not np.isfinite(results.llc.sel(seed=seed)).any():
+        return ""
+    found = _peak_and_fall(results, seed)
+    if found["peak_step"] == found["low_step"]:
+        return f"LLC {found['peak']:.0f} at step {found['peak_step']:,}"
+    return (
+        f"LLC {found['peak']:.0f} at step {found['peak_step']:,}, {found['low']:.0f} at {found['low_step']:,}; "
+        f"loss {found['loss_change']:+.2f}"
+    )
 
 
 def _story(results: xarray.Dataset) -> list[str]:

@@ -31,10 +31,20 @@ def page(results: xarray.Dataset, config: TransientRidge) -> Page:
         "(arXiv 2501.17745)"
     )
     sections = [
-        Section("Loss on fresh tasks", [verdict], _table(rows), [_losses(results)]),
+        Section(
+            "Loss on fresh tasks",
+            [verdict],
+            _table(rows),
+            [_losses(results)],
+            f"risen again: {len(transient)} of {len(rows)} task sets",
+        ),
         Section("Near which predictor", figures=[_distances(results)]),
         Section("Joint path of all runs", figures=[_joint_path(results)]),
-        Section("Complexity at the end", figures=[_complexity(results)]),
+        Section(
+            "Complexity at the end",
+            figures=[_complexity(results)],
+            headline=f"LLC {rows[0]['llc']:.0f} with {rows[0]['num_tasks']:,} tasks, {rows[-1]['llc']:.0f} with {rows[-1]['num_tasks']:,}",
+        ),
     ]
     count = int(results.llc_diverged.sum())
     return Page(

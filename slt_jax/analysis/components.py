@@ -19,6 +19,13 @@ class Clusters(NamedTuple):
         labels: cluster of each component, `(component,)`; 0 is the cluster with the lowest mean, and so on up.
         linkage: the whole hierarchy as `scipy.cluster.hierarchy.linkage` gives it, for a dendrogram.
         silhouette: mean silhouette of the components, in [-1, 1]; below 0.25 there is no structure to speak of.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.components import cluster_curves
+        >>> clusters = cluster_curves(np.array([[1.0, 1.0], [1.1, 1.0], [5.0, 5.0], [5.0, 5.1]]), 2)
+        >>> clusters.labels.tolist()  # 0 is the lower cluster
+        [0, 0, 1, 1]
     """
 
     labels: Int[np.ndarray, "component"]
@@ -42,6 +49,14 @@ def cluster_curves(
     Raises:
         ValueError: if there are fewer than 3 components, a value is not finite, or `num_clusters` is not 2 to
             component - 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.components import cluster_curves
+        >>> curves = np.array([[1.0, 1.0], [1.1, 1.0], [5.0, 5.0], [5.0, 5.1]])  # four heads, two checkpoints
+        >>> clusters = cluster_curves(curves)
+        >>> clusters.labels.tolist(), clusters.silhouette > 0.9
+        ([0, 0, 1, 1], True)
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from sklearn.metrics import silhouette_score
@@ -75,6 +90,13 @@ class RiseThenFall(NamedTuple):
         rise, fall: curve at the peak minus at the start, and minus at the end; in the units of the curve.
         score: the smaller of rise and fall in standard errors of the difference.
         threshold: the score that `found` asks for.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.components import rise_then_fall
+        >>> found = rise_then_fall(np.array([[0.0, 5.0, 1.0]]), np.full((1, 3), 0.5))
+        >>> found.rise.tolist(), found.fall.tolist()
+        ([5.0], [4.0])
     """
 
     found: Bool[np.ndarray, "component"]
@@ -108,6 +130,13 @@ def rise_then_fall(
     Raises:
         ValueError: if there are fewer than 3 checkpoints, the shapes differ, a value is not finite or a standard error
             is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.components import rise_then_fall
+        >>> curves = np.array([[0.0, 5.0, 1.0], [0.0, 2.0, 5.0]])  # the second never falls
+        >>> rise_then_fall(curves, np.full((2, 3), 0.5)).found.tolist()
+        [True, False]
     """
     from scipy.stats import norm
 

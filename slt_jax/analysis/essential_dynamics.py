@@ -21,6 +21,13 @@ class Trajectory(NamedTuple):
         explained: share of the variance along each component, `(component,)`.
         components: directions, orthonormal rows, `(component, feature)`.
         mean: the outputs at the origin, `(feature,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.essential_dynamics import principal_trajectory
+        >>> path = principal_trajectory(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), 1)
+        >>> path.project(np.array([[3.0, 0.0]])).round(6).tolist()
+        [[2.0]]
     """
 
     coordinates: Float[np.ndarray, "*run checkpoint component"]
@@ -39,6 +46,14 @@ class OsculatingCircles(NamedTuple):
     Attributes:
         centers: `(grid, 2)`; infinite where the curve is straight.
         radii: `(grid,)`, positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.essential_dynamics import osculating_circles
+        >>> angle = np.linspace(0.0, 1.0, 200)
+        >>> circles = osculating_circles(2 * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+        >>> bool(abs(np.median(circles.radii) - 2) < 1e-3)
+        True
     """
 
     centers: Float[np.ndarray, "grid 2"]
@@ -56,6 +71,14 @@ def principal_trajectory(outputs: Float[np.ndarray, "*run checkpoint feature"], 
 
     Raises:
         ValueError: if there are not at least `num_components` + 1 points, or a value is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.essential_dynamics import principal_trajectory
+        >>> outputs = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])  # checkpoints, features
+        >>> path = principal_trajectory(outputs, 1)
+        >>> path.coordinates.round(6).tolist(), path.explained.round(6).tolist()
+        ([[-1.0], [0.0], [1.0]], [1.0])
     """
     from sklearn.decomposition import PCA
 
@@ -100,6 +123,14 @@ def smooth_path(
 
     Raises:
         ValueError: if steps do not increase or `width` is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.essential_dynamics import smooth_path
+        >>> steps = np.arange(0.0, 100.0)
+        >>> grid, path = smooth_path(steps, np.log1p(steps)[:, None], num_grid=50)  # a straight line in log time stays one
+        >>> path.shape, bool(np.allclose(path[:, 0], np.log1p(grid)))
+        ((50, 1), True)
     """
     if not (np.diff(steps) > 0).all():
         raise ValueError(f"steps must increase; got {steps[:5].tolist()} ...")
@@ -122,6 +153,14 @@ def osculating_circles(path: Float[np.ndarray, "grid 2"]) -> OsculatingCircles:
     """Centre and radius of curvature along a plane curve given at evenly spaced parameters.
 
     κ = (x'y'' - y'x'')/(x'² + y'²)^{3/2}; the centre lies at distance 1/κ along the normal (-y', x')/|(x', y')|.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.essential_dynamics import osculating_circles
+        >>> angle = np.linspace(0.0, 1.0, 200)
+        >>> circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # the unit circle
+        >>> bool(abs(np.median(osculating_circles(circle).radii) - 1) < 1e-3)
+        True
     """
     velocity = np.gradient(path, axis=0)
     acceleration = np.gradient(velocity, axis=0)

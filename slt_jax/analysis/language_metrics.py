@@ -32,12 +32,31 @@ _CHUNK = 32
 
 @partial(jax.jit, static_argnames="model")
 def losses_by_position(model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]) -> Float[Array, "_"]:
-    """Mean loss of predicting the token at positions 1, 2, ..., context - 1, shape `(context - 1,)`."""
+    """Mean loss of predicting the token at positions 1, 2, ..., context - 1, shape `(context - 1,)`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.language_metrics import losses_by_position
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: losses_by_position(model, init(key, model), jnp.zeros((2, 8), jnp.int32)), jax.random.key(0)).shape
+        (7,)
+    """
     return _mean_over_chunks(lambda rows: token_losses(model, params, rows), tokens)
 
 
 def positional_ablation(model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]) -> float:
-    """Mean loss with the position table zeroed, less the mean loss as it is: what positions are worth."""
+    """Mean loss with the position table zeroed, less the mean loss as it is: what positions are worth.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.language_metrics import positional_ablation
+        >>> from slt_jax.models.language_model import LanguageModel, init, without_positions
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> params = without_positions(init(jax.random.key(0), model))
+        >>> positional_ablation(model, params, jnp.zeros((2, 8), jnp.int32))  # they are zero already
+        0.0
+    """
     without = losses_by_position(model, without_positions(params), tokens).mean()
     return float(without - losses_by_position(model, params, tokens).mean())
 
@@ -59,6 +78,16 @@ def bigram_score(
 
     Returns:
         The mean over sequences, in nats. Its floor is the mean entropy of the rows; a bigram model reaches it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.language_metrics import bigram_score
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> params, tokens = init(jax.random.key(0), model), jnp.zeros((2, 8), jnp.int32)
+        >>> score = bigram_score(jax.random.key(1), model, params, tokens, jnp.full((5, 5), 0.2))
+        >>> bool(score > jnp.log(5))  # uniform bigrams: their entropy log 5 is the floor
+        True
     """
     positions = jax.random.randint(key, (len(tokens),), 0, tokens.shape[1])
 
@@ -84,6 +113,15 @@ def ngram_score(
 
     Mean loss at position n of `tokens`, whose rows begin with BOS, over the mean loss of the last token of BOS + n-gram:
     both predict from n - 1 tokens after a BOS. 1 for a model that does not know the n-grams (arXiv 2402.02364, eq. 18).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.language_metrics import ngram_score
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> params = jax.tree.map(jnp.zeros_like, init(jax.random.key(0), model))  # predicts every token with 1/5
+        >>> float(ngram_score(model, params, jnp.zeros((2, 8), jnp.int32), jnp.array([[1, 2], [3, 4]])))
+        1.0
     """
     n = ngrams.shape[1]
     begun = jnp.concatenate([jnp.full((len(ngrams), 1), bos, ngrams.dtype), ngrams], axis=1)
@@ -96,6 +134,11 @@ def icl_positions(context: int) -> tuple[int, int]:
 
     Raises:
         ValueError: if the context is too short for two positions.
+
+    Example:
+        >>> from slt_jax.analysis.language_metrics import icl_positions
+        >>> icl_positions(1024)
+        (50, 500)
     """
     early, late = max(1, round(50 * context / 1024)), round(500 * context / 1024)
     if late <= early:
@@ -108,6 +151,12 @@ def icl_score(losses: Float[Array, "positions"]) -> float:
 
     Args:
         losses: from `losses_by_position`, `(context - 1,)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.analysis.language_metrics import icl_score
+        >>> icl_score(jnp.linspace(4.0, 2.0, 1023)) < 0  # the loss falls along the context
+        True
     """
     early, late = icl_positions(len(losses) + 1)
     return float(losses[late - 1] - losses[early - 1])
@@ -121,6 +170,14 @@ def previous_token_scores(
 
     Lengths shrink with the context if that is below 64. A sequence of length l is the first l tokens of a longer one:
     a causal model cannot tell them apart.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.language_metrics import previous_token_scores
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=20, context=16, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: previous_token_scores(jax.random.key(1), model, init(key, model), num_sequences=4), jax.random.key(0)).shape
+        (1, 2)
     """
     longest = min(64, model.context)
     token_key, length_key = jax.random.split(key)
@@ -143,6 +200,14 @@ def prefix_matching_scores(
 
     Random sequences of 128 tokens (or the context, if shorter), in which one random token occurs twice and no more;
     at least one token lies between the occurrences.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.language_metrics import prefix_matching_scores
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=20, context=16, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: prefix_matching_scores(jax.random.key(1), model, init(key, model), num_sequences=4), jax.random.key(0)).shape
+        (1, 2)
     """
     length = min(128, model.context)
     keys = jax.random.split(key, 4)
@@ -168,6 +233,14 @@ def k_composition(params: Params, early: int = 0, late: int = 1) -> Float[Array,
 
     ‖W_OV W_QKᵀ‖_F / (‖W_OV‖_F ‖W_QK‖_F) for row vectors, W_OV = W_V W_O of the early head and W_QK = W_Q W_Kᵀ of the late
     one (Elhage et al. 2021; the normalisation of TransformerLens). LayerNorm scales are not folded in.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.language_metrics import k_composition
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=2)
+        >>> jax.eval_shape(lambda key: k_composition(init(key, model)), jax.random.key(0)).shape
+        (2, 2)
     """
     writer, reader = (params[f"block_{layer}"]["attention"] for layer in (early, late))
     v, o = jnp.moveaxis(writer["qkv"][:, 2], 1, 0), writer["out"]  # (head, E, D), (head, D, E)

@@ -50,6 +50,17 @@ def behaviour(
         prediction, 0 for a model that always answers zero. `task_prior`: mean squared difference from t̄·x_k, what the task
         prior alone predicts; with a prior of mean zero the same as `zero_prediction`. `distance_to_ridge`: mean squared
         difference from the Bayes-optimal predictor.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.regression_metrics import behaviour
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> batch = sample_sequences(jax.random.key(0), 4)
+        >>> params = model.init(jax.random.key(1), tokens(batch))["params"]
+        >>> behaviour(model, params, batch)["loss_token"].shape
+        (8,)
     """
     predicted = predictions(model, params, batch)
     squared_error = (predicted - batch["y"]) ** 2
@@ -71,25 +82,59 @@ def out_of_distribution(
 
     Returns:
         `icl_score`: (loss at the last example - loss at the first)/scale, as the paper plots it. `loss`: mean squared error.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.regression_metrics import out_of_distribution
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> batch = sample_sequences(jax.random.key(0), 4, input_scale=3.0)
+        >>> params = model.init(jax.random.key(1), tokens(batch))["params"]
+        >>> sorted(out_of_distribution(model, params, batch, 3.0))
+        ['icl_score', 'loss']
     """
     loss_token = jnp.mean((predictions(model, params, batch) - batch["y"]) ** 2, axis=0)
     return {"icl_score": icl_score(loss_token) / scale, "loss": jnp.mean(loss_token)}
 
 
 def icl_score(loss_token: Float[Array, "*axes example"]) -> Float[Array, "*axes"]:
-    """In-context learning score: loss at the last example minus loss at the first."""
+    """In-context learning score: loss at the last example minus loss at the first.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.analysis.regression_metrics import icl_score
+        >>> float(icl_score(jnp.array([4.0, 3.0, 1.5])))
+        -2.5
+    """
     return loss_token[..., -1] - loss_token[..., 0]
 
 
 @jax.jit
 def norm_collapse(params: Params) -> dict[str, Array]:
-    """Share of weights with modulus below 0.1 in every LayerNorm, by its path ("final_norm", "block_0/mlp_norm", ...)."""
+    """Share of weights with modulus below 0.1 in every LayerNorm, by its path ("final_norm", "block_0/mlp_norm", ...).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.analysis.regression_metrics import norm_collapse
+        >>> norms = {"final_norm": {"scale": jnp.array([1.0, 0.05]), "bias": jnp.zeros(2)}}
+        >>> {name: float(share) for name, share in norm_collapse(norms).items()}
+        {'final_norm': 0.5}
+    """
     return {name: jnp.mean(jnp.abs(scale) < COLLAPSED) for name, scale in _norm_scales(params).items()}
 
 
 @jax.jit
 def norm_means(params: Params) -> dict[str, Array]:
-    """Mean modulus of the weights of every LayerNorm, by its path."""
+    """Mean modulus of the weights of every LayerNorm, by its path.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.analysis.regression_metrics import norm_means
+        >>> norms = {"final_norm": {"scale": jnp.array([1.0, -0.5]), "bias": jnp.zeros(2)}}
+        >>> {name: float(mean) for name, mean in norm_means(norms).items()}
+        {'final_norm': 0.75}
+    """
     return {name: jnp.mean(jnp.abs(scale)) for name, scale in _norm_scales(params).items()}
 
 
@@ -107,6 +152,16 @@ def embedding_spectra(params: Params) -> dict[str, Array]:
 
     Returns:
         `token`: of the token embedding, `(D + 1,)`. `position`: of the position embedding, `(2K,)`.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.regression_metrics import embedding_spectra
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> params = model.init(jax.random.key(1), tokens(sample_sequences(jax.random.key(0), 4)))["params"]
+        >>> bool(abs(embedding_spectra(params)["token"].sum() - 1) < 1e-5)
+        True
     """
     tables = {"token": params["token_embedding"], "position": params["position_embedding"]}
     squares = {name: jnp.linalg.svd(table, compute_uv=False) ** 2 for name, table in tables.items()}
@@ -115,13 +170,31 @@ def embedding_spectra(params: Params) -> dict[str, Array]:
 
 @jax.jit
 def effective_unembedding(params: Params) -> Float[Array, " width"]:
-    """How each coordinate of the normalised residual stream moves the prediction: head row 0 times the final LayerNorm's weight."""
+    """How each coordinate of the normalised residual stream moves the prediction: head row 0 times the final LayerNorm's weight.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.regression_metrics import effective_unembedding
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> params = model.init(jax.random.key(1), tokens(sample_sequences(jax.random.key(0), 4)))["params"]
+        >>> effective_unembedding(params).shape
+        (8,)
+    """
     return params["unembedding"]["kernel"][:, 0] * params["final_norm"]["scale"]
 
 
 @jax.jit
 def weight_norm(params: Params) -> Array:
-    """Euclidean norm of all parameters, a scalar."""
+    """Euclidean norm of all parameters, a scalar.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.analysis.regression_metrics import weight_norm
+        >>> float(weight_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
+        5.0
+    """
     return jnp.sqrt(squared_norm(params))
 
 
@@ -133,6 +206,17 @@ def attention(model: RegressionTransformer, params: Params, batch: Batch) -> dic
         `entropy`: of a query's pattern divided by log of the j + 1 tokens it can see, mean over queries j ≥ 1 and sequences; 1
         for uniform attention. `variability`: total variation distance ½ Σ|a - ā| from the pattern's mean over sequences; 0 for
         a head that only looks at positions. `distance`: mean distance in tokens between query and key under the pattern.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.analysis.regression_metrics import attention
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> batch = sample_sequences(jax.random.key(0), 4)
+        >>> params = model.init(jax.random.key(1), tokens(batch))["params"]
+        >>> attention(model, params, batch)["entropy"].shape
+        (1, 2)
     """
     outputs = model.apply({"params": params}, tokens(batch), mutable=["intermediates"])
     stored = outputs[1]["intermediates"]

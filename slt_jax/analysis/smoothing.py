@@ -24,6 +24,14 @@ class SmoothCurve(NamedTuple):
         mean: posterior mean, `(grid,)`, in the units of the curve.
         std: posterior standard deviation, `(grid,)`.
         draws: posterior draws, `(draw, grid)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.smoothing import smooth_in_log_time
+        >>> steps = np.geomspace(1, 1000, 12)
+        >>> curve = smooth_in_log_time(steps, np.log(steps), np.full(12, 0.1), num_grid=30, num_draws=5, num_restarts=0)
+        >>> curve.mean.shape, curve.draws.shape
+        ((30,), (5, 30))
     """
 
     steps: Float[np.ndarray, " grid"]
@@ -48,6 +56,14 @@ def smooth_in_log_time(
 
     Raises:
         ValueError: as `detect_stages`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.smoothing import smooth_in_log_time
+        >>> steps = np.geomspace(1, 1000, 12)
+        >>> curve = smooth_in_log_time(steps, np.log(steps), np.full(12, 0.1), num_grid=30, num_draws=5, num_restarts=0)
+        >>> bool(np.abs(curve.mean - np.log(curve.steps)).max() < 0.2)
+        True
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor

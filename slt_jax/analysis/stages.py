@@ -37,6 +37,11 @@ class Boundary(NamedTuple):
         low, high: interval that holds it with probability `level`, given that it is there; training steps.
         kind: "maximum", "minimum" or "plateau".
         support: share of posterior draws that have such a boundary there.
+
+    Example:
+        >>> from slt_jax.analysis.stages import Boundary
+        >>> Boundary(step=2000.0, low=1800.0, high=2300.0, kind="maximum", support=0.98).kind
+        'maximum'
     """
 
     step: float
@@ -54,6 +59,11 @@ class Stage(NamedTuple):
         llc_change, llc_change_std_error: of the smoothed curve over the stage; the uncertainty of its ends is in it.
         loss_change, loss_change_std_error: likewise; the error is that of the ends alone.
         type: such as "loss down, LLC up" or "loss flat, LLC down".
+
+    Example:
+        >>> from slt_jax.analysis.stages import Stage
+        >>> Stage(100.0, 2000.0, 40.0, 1.2, -0.5, 0.01, "loss down, LLC up").type
+        'loss down, LLC up'
     """
 
     start: float
@@ -74,6 +84,15 @@ class Stages:
         stages: one more than there are boundaries.
         curve: the smoothed LLC.
         candidates: boundaries on the smoothed curve that too few draws supported; not used.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.stages import detect_stages
+        >>> steps = np.geomspace(1, 10_000, 25)
+        >>> llc = 10 * np.exp(-((np.log(steps) - 5) ** 2))
+        >>> found = detect_stages(steps, llc, np.full(25, 0.05), steps, 1 / steps, num_draws=20, num_restarts=0)
+        >>> len(found.stages) == len(found.boundaries) + 1
+        True
     """
 
     boundaries: tuple[Boundary, ...]
@@ -121,6 +140,15 @@ def detect_stages(
     Raises:
         ValueError: if there are fewer than 5 checkpoints, steps do not increase, shapes differ, a value is not finite or an
             error is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.stages import detect_stages
+        >>> steps = np.geomspace(1, 10_000, 25)
+        >>> llc = 10 * np.exp(-((np.log(steps) - 5) ** 2) / 4)  # rises to step e⁵ = 148, then falls
+        >>> found = detect_stages(steps, llc, np.full(25, 0.05), steps, 1 / steps, num_draws=20, num_restarts=0)
+        >>> [b.kind for b in found.boundaries if 120 < b.step < 180]
+        ['maximum']
     """
     check_curve("llc", steps, llc, minimum=5)
     check_curve("loss", loss_steps, loss, minimum=2)
@@ -156,6 +184,13 @@ def critical_points(
         u: increasing grid.
         values: the curve.
         min_change, flatness: as in `detect_stages`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.stages import critical_points
+        >>> u = np.linspace(0.0, 6.0, 601)
+        >>> [(round(position, 2), kind) for position, kind in critical_points(u, np.sin(u))]
+        [(1.57, 'maximum'), (4.71, 'minimum')]
     """
     least = min_change * np.ptp(values)
     rate = np.gradient(values, u)

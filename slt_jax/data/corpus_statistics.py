@@ -20,6 +20,12 @@ def bigram_table(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
 
     Raises:
         TypeError, ValueError: if tokens are not integers, or one is outside the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.data.corpus_statistics import bigram_table
+        >>> bigram_table(np.array([0, 1, 0, 1, 0]), 2).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     check_tokens(tokens, vocab_size)
     current, following = tokens[:-1].astype(np.int64), tokens[1:].astype(np.int64)
@@ -35,6 +41,12 @@ def common_ngrams(tokens: np.ndarray, n: int, count: int = 1000, *, bos: int = 0
     Raises:
         TypeError: if tokens are not integers.
         ValueError: if n is not 1 to 4, a token does not fit uint16, or the stream has no n-gram without BOS.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.data.corpus_statistics import common_ngrams
+        >>> common_ngrams(np.array([1, 2, 1, 2, 3]), n=2, count=1).tolist()
+        [[1, 2]]
     """
     check_tokens(tokens, MAX_VOCAB_SIZE)
     grams = _windows(tokens, n) if len(tokens) >= n else np.zeros((0, n), np.uint16)
@@ -62,6 +74,14 @@ def ngram_losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, order
     Raises:
         TypeError: if tokens are not integers.
         ValueError: if `order` is not 1 to 4, or a token is outside the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.data.corpus_statistics import ngram_losses
+        >>> stream = np.tile(np.array([1, 2], np.uint16), 100)
+        >>> one, two, three = ngram_losses(stream, stream, vocab_size=3)
+        >>> two < one  # the token before says which one comes
+        True
     """
     check_tokens(train, vocab_size)
     check_tokens(held_out, vocab_size)

@@ -23,6 +23,13 @@ def sample_tasks(key: PRNGKey, num_tasks: int, *, task_dim: int = 4) -> Float[Ar
 
     Raises:
         ValueError: if `num_tasks` is below 1.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_tasks
+        >>> few, many = sample_tasks(jax.random.key(0), 2), sample_tasks(jax.random.key(0), 5)
+        >>> many.shape, bool((many[:2] == few).all())
+        ((5, 4), True)
     """
     if num_tasks < 1:
         raise ValueError(f"num_tasks = {num_tasks}; at least one task is needed")
@@ -51,6 +58,13 @@ def sample_sequences(
         noise_variance: σ².
         tasks: draw each sequence's task uniformly from these rows instead of from N(0, I).
         input_scale, task_scale: multiply x and t, for out-of-distribution inputs and tasks.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> batch = sample_sequences(jax.random.key(0), 3)
+        >>> batch["x"].shape, batch["y"].shape
+        ((3, 8, 4), (3, 8))
     """
     task_key, input_key, noise_key = jax.random.split(key, 3)
     if tasks is None:
@@ -68,6 +82,13 @@ def ridge_predictions(batch: Batch, noise_variance: float = 0.125) -> Float[Arra
     The posterior mean of t under t ~ N(0, I) is (XᵀX + σ²I)⁻¹ Xᵀy over the first k - 1 pairs. It is updated pair by pair
     (the Kalman filter of a constant state), so that nothing has to be solved: two batched LAPACK solves in one program block
     each other for good where XLA's thread pool has only two threads (jaxlib 0.10, `ParallelBatchMap`).
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import ridge_predictions, sample_sequences
+        >>> predictions = ridge_predictions(sample_sequences(jax.random.key(0), 3))
+        >>> predictions.shape, predictions[:, 0].tolist()  # nothing is known before the first pair
+        ((3, 8), [0.0, 0.0, 0.0])
     """
 
     def one(x: Array, y: Array) -> Array:
@@ -98,6 +119,14 @@ def dmmse_predictions(
         batch: sequences.
         tasks: shape `(M, D)`.
         noise_variance: σ².
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.data.in_context_regression import dmmse_predictions, sample_sequences, sample_tasks
+        >>> task = sample_tasks(jax.random.key(0), 1)
+        >>> batch = sample_sequences(jax.random.key(1), 3, tasks=task, noise_variance=0.0)
+        >>> bool(jnp.allclose(dmmse_predictions(batch, task), batch["y"], atol=1e-4))  # with one task nothing is to be learned
+        True
     """
     answers = jnp.einsum("bki,mi->bmk", batch["x"], tasks)
     squared_errors = (batch["y"][:, None, :] - answers) ** 2

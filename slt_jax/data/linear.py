@@ -26,6 +26,12 @@ class DeepLinearTeacher:
         matrices: W_1, …, W_L; W_s has shape (H_s, H_{s-1}) and acts on columns.
         widths: H_0, …, H_L.
         ranks: `(L+1, L+1)` table for `theory.deep_linear_network_local`: entry [i, j] is rank(W_j … W_{i+1}).
+
+    Example:
+        >>> from slt_jax.data.linear import random_deep_linear
+        >>> teacher = random_deep_linear(0, num_layers=(2, 2), widths=(3, 5), reduced_share=0.0)
+        >>> len(teacher.matrices), len(teacher.widths), teacher.ranks.shape
+        (2, 3, (3, 3))
     """
 
     matrices: tuple[np.ndarray, ...]
@@ -43,6 +49,12 @@ def random_deep_linear(
 
     Raises:
         ValueError: if a range is empty or starts below 1.
+
+    Example:
+        >>> from slt_jax.data.linear import random_deep_linear
+        >>> teacher = random_deep_linear(0, num_layers=(2, 2), widths=(4, 4), reduced_share=0.0)
+        >>> teacher.widths, int(teacher.ranks[0, -1])
+        ((4, 4, 4), 4)
     """
     for name, (low, high) in {"num_layers": num_layers, "widths": widths}.items():
         if not 1 <= low <= high:
@@ -74,6 +86,13 @@ def teacher_data(
 
     Raises:
         ValueError: if `num_examples` is below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.data.linear import teacher_data
+        >>> data = teacher_data(jax.random.key(0), jnp.array([[2.0, 0.0]]), 5)
+        >>> data["x"].shape, data["y"].shape, bool(jnp.allclose(data["y"][:, 0], 2 * data["x"][:, 0]))
+        ((5, 2), (5, 1), True)
     """
     if num_examples < 1:
         raise ValueError(f"num_examples = {num_examples}; an empirical loss needs at least one example")
@@ -90,6 +109,12 @@ def block_moments(
 
     Raises:
         ValueError: if the blocks do not divide the examples.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.linear import block_moments
+        >>> block_moments(jax.random.key(0), width=3, num_examples=100, block_size=20).shape
+        (5, 3, 3)
     """
     if num_examples < 1 or block_size < 1 or num_examples % block_size:
         raise ValueError(f"num_examples = {num_examples} does not divide into blocks of block_size = {block_size}")

@@ -38,6 +38,16 @@ class Corpus:
         vocab_size: number of tokens of its tokenizer.
         bos: id of the token that begins every sequence.
         ranges: split -> source -> (start, stop) in that split's file.
+
+    Example:
+        >>> import tempfile
+        >>> from slt_jax.data.packing import pack
+        >>> from slt_jax.data.text import python_topics
+        >>> from slt_jax.data.tokenizer import train_tokenizer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     corpus = pack([python_topics()], train_tokenizer([python_topics()], 300), folder)
+        ...     print(corpus.vocab_size, corpus.sources)
+        300 ('python_topics',)
     """
 
     folder: Path
@@ -86,6 +96,16 @@ def pack(sources: Sequence[TextSource], tokenizer: Any, folder: Path | str, *, h
     Raises:
         ValueError: if the vocabulary does not fit uint16, `held_out` is out of range, a source has too
             little text to hold some out, or the tokenizer makes a token beyond its vocabulary.
+
+    Example:
+        >>> import tempfile
+        >>> from slt_jax.data.packing import pack
+        >>> from slt_jax.data.text import python_topics
+        >>> from slt_jax.data.tokenizer import train_tokenizer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     corpus = pack([python_topics()], train_tokenizer([python_topics()], 300), folder, held_out=0.1)
+        ...     print(len(corpus.tokens("train")) > 5 * len(corpus.tokens("held_out")))
+        True
     """
     check_vocab_size(tokenizer.get_vocab_size())
     check_held_out(held_out)
@@ -127,6 +147,16 @@ def load_corpus(folder: Path | str) -> Corpus:
 
     Raises:
         ValueError: if there is none, `corpus.json` is damaged, or a file of tokens has another length than it says.
+
+    Example:
+        >>> import tempfile
+        >>> from slt_jax.data.packing import load_corpus, pack
+        >>> from slt_jax.data.text import python_topics
+        >>> from slt_jax.data.tokenizer import train_tokenizer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     packed = pack([python_topics()], train_tokenizer([python_topics()], 300), folder)
+        ...     print(load_corpus(folder) == packed)
+        True
     """
     path = Path(folder) / "corpus.json"
     if not path.exists():
@@ -158,6 +188,13 @@ def windows(tokens: np.ndarray, context: int, count: int, *, bos: int = 0, seed:
     Raises:
         TypeError: if the tokens are not integers or a count is not whole.
         ValueError: if the stream is shorter than one window.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.data.packing import windows
+        >>> tokens = windows(np.arange(1, 21), context=4, count=3)["tokens"]
+        >>> tokens.shape, tokens[:, 0].tolist()  # each begins with BOS, 0
+        ((3, 4), [0, 0, 0])
     """
     check_count("count", count)
     if not np.issubdtype(tokens.dtype, np.integer):
@@ -184,6 +221,13 @@ class TokenBatches:
         batch_size: sequences in a batch.
         bos: id of BOS.
         path: a file of uint16 tokens (`Corpus.path`), or `None` to take them from `tokens`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.data.packing import TokenBatches
+        >>> batches = TokenBatches(context=4, batch_size=2)
+        >>> batches(jax.random.key(0), jnp.asarray(0), jnp.arange(1, 21, dtype=jnp.uint16))["tokens"].shape
+        (2, 4)
     """
 
     context: int

@@ -41,6 +41,12 @@ def repetition_classes(tokens: Int[Array, "batch context"]) -> Int[Array, "batch
 
     0: the pair (current, next) has occurred before in the sequence, so copying is right; 1: the current token has, always
     with another successor; 2: the current token is new.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.data.sequences import repetition_classes
+        >>> repetition_classes(jnp.array([[1, 2, 1, 2, 1, 3]])).tolist()
+        [[2, 2, 0, 0, 1]]
     """
     current, following = tokens[:, :-1], tokens[:, 1:]
     before = jnp.tril(current[:, :, None] == current[:, None, :], k=-1)
@@ -57,6 +63,14 @@ class MarkovChains:
         num_symbols: k.
         context: length of a sequence.
         concentration: α; 1 is uniform over the simplex.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.sequences import MarkovChains
+        >>> chains = MarkovChains(num_symbols=3, context=10)
+        >>> tokens = chains.sequences(jax.random.key(0), 4)
+        >>> tokens.shape, chains.bigram_losses(tokens).shape
+        ((4, 10), (4, 9))
     """
 
     num_symbols: int
@@ -101,14 +115,31 @@ class MarkovChains:
 
 
 class TriggerTable(NamedTuple):
-    """What is global: `start` (vocab,) of first tokens, `bigram` (vocab, vocab); rows sum to 1."""
+    """What is global: `start` (vocab,) of first tokens, `bigram` (vocab, vocab); rows sum to 1.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.sequences import TriggerBigrams
+        >>> table = TriggerBigrams(vocab_size=12, context=16).table(jax.random.key(0))
+        >>> table.start.shape, table.bigram.shape
+        ((12,), (12, 12))
+    """
 
     start: Array
     bigram: Array
 
 
 class TriggerBatch(NamedTuple):
-    """Sequences `tokens` (batch, context), their `triggers` and `outputs` (batch, triggers)."""
+    """Sequences `tokens` (batch, context), their `triggers` and `outputs` (batch, triggers).
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.sequences import TriggerBigrams
+        >>> task = TriggerBigrams(vocab_size=12, context=16)
+        >>> batch = task.sequences(jax.random.key(1), task.table(jax.random.key(0)), 3)
+        >>> batch.tokens.shape, batch.triggers.shape, batch.outputs.shape
+        ((3, 16), (3, 4), (3, 4))
+    """
 
     tokens: Array
     triggers: Array
@@ -128,6 +159,15 @@ class TriggerBigrams:
         context: length of a sequence.
         num_triggers: K.
         concentration: Dirichlet parameter of the bigram rows; small rows are nearly deterministic.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.sequences import TriggerBigrams
+        >>> task = TriggerBigrams(vocab_size=12, context=16)
+        >>> table = task.table(jax.random.key(0))
+        >>> batch = task.sequences(jax.random.key(1), table, 3)
+        >>> bool(task.induction_losses(batch, table).mean() < task.bigram_losses(batch, table).mean())
+        True
     """
 
     vocab_size: int
@@ -197,7 +237,15 @@ class TriggerBigrams:
 
 @dataclass(frozen=True)
 class chain_batches:
-    """`(key, step, data) -> {"tokens"}` of fresh Markov chains, the `BatchFn` of `training.train`."""
+    """`(key, step, data) -> {"tokens"}` of fresh Markov chains, the `BatchFn` of `training.train`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.data.sequences import MarkovChains, chain_batches
+        >>> batches = chain_batches(MarkovChains(num_symbols=3, context=10), batch_size=4)
+        >>> batches(jax.random.key(0), jnp.asarray(0), None)["tokens"].shape
+        (4, 10)
+    """
 
     task: MarkovChains
     batch_size: int
@@ -208,7 +256,16 @@ class chain_batches:
 
 @dataclass(frozen=True)
 class trigger_batches:
-    """`(key, step, table) -> {"tokens"}` of fresh trigger sequences; `training.train` with `data=table`."""
+    """`(key, step, table) -> {"tokens"}` of fresh trigger sequences; `training.train` with `data=table`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.data.sequences import TriggerBigrams, trigger_batches
+        >>> task = TriggerBigrams(vocab_size=12, context=16)
+        >>> batches = trigger_batches(task, batch_size=4)
+        >>> batches(jax.random.key(0), jnp.asarray(0), task.table(jax.random.key(1)))["tokens"].shape
+        (4, 16)
+    """
 
     task: TriggerBigrams
     batch_size: int

@@ -41,7 +41,14 @@ UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class TextSource(NamedTuple):
-    """A named text; each `documents()` starts over and yields `(starts_document, text)` chunks."""
+    """A named text; each `documents()` starts over and yields `(starts_document, text)` chunks.
+
+    Example:
+        >>> from slt_jax.data.text import TextSource
+        >>> source = TextSource("greeting", lambda: iter([(True, "hello "), (False, "world")]))
+        >>> "".join(text for _, text in source.documents())
+        'hello world'
+    """
 
     name: str
     documents: Callable[[], Iterator[tuple[bool, str]]]
@@ -55,6 +62,14 @@ def text_sources(*paths: Path | str) -> list[TextSource]:
     Raises:
         ValueError: if a path does not exist, a folder holds no text file, or two files have the same stem.
             When read: if a file is not UTF-8 or cannot be decompressed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from slt_jax.data.text import text_sources
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, "notes.txt").write_text("one line", encoding="utf-8")
+        ...     print([source.name for source in text_sources(folder)])
+        ['notes']
     """
     files = text_files(*paths)
     names = [_stem(file) for file in files]
@@ -68,6 +83,14 @@ def text_files(*paths: Path | str) -> list[Path]:
 
     Raises:
         ValueError: if a path does not exist or a folder holds no text file.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from slt_jax.data.text import text_files
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, "notes.txt").write_text("one line", encoding="utf-8")
+        ...     print([file.name for file in text_files(folder)])
+        ['notes.txt']
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -83,7 +106,14 @@ def text_files(*paths: Path | str) -> list[Path]:
 
 
 def python_topics() -> TextSource:
-    """The language reference inside every CPython (`pydoc_data.topics`), about 0.5 MB of English."""
+    """The language reference inside every CPython (`pydoc_data.topics`), about 0.5 MB of English.
+
+    Example:
+        >>> from slt_jax.data.text import python_topics
+        >>> starts_document, text = next(python_topics().documents())
+        >>> starts_document, len(text) > 0
+        (True, True)
+    """
     return TextSource("python_topics", _read_topics)
 
 
@@ -108,6 +138,11 @@ def huggingface_source(
     Raises:
         ImportError: when read, if the package `datasets` is missing.
         ValueError: when read, if the dataset has no column `field`, or a row holds no text in it; rows count from 0.
+
+    Example:
+        >>> from slt_jax.data.text import huggingface_source
+        >>> huggingface_source("roneneldan/TinyStories", num_documents=100).name  # nothing is downloaded before it is read
+        'roneneldan_TinyStories'
     """
     return TextSource(name.replace("/", "_"), partial(_read_huggingface, name, config, split, field, num_documents))
 
@@ -116,6 +151,12 @@ def pieces(source: TextSource, num_chars: int = PIECE_CHARS) -> Iterator[str]:
     """Cut a source into pieces of about `num_chars` characters, at line ends where there are any.
 
     A piece never crosses documents. Pieces are what the held-out split and the tokenizer's trainer handle.
+
+    Example:
+        >>> from slt_jax.data.text import TextSource, pieces
+        >>> source = TextSource("lines", lambda: iter([(True, "one\\ntwo\\nthree\\n")]))
+        >>> list(pieces(source, 4))
+        ['one\\ntwo\\n', 'three\\n']
     """
     pending = ""
     for starts_document, text in source.documents():
@@ -132,7 +173,14 @@ def pieces(source: TextSource, num_chars: int = PIECE_CHARS) -> Iterator[str]:
 
 
 def is_compressed(file: Path) -> bool:
-    """Whether `file` is read through gzip or xz."""
+    """Whether `file` is read through gzip or xz.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from slt_jax.data.text import is_compressed
+        >>> is_compressed(Path("book.txt.gz")), is_compressed(Path("book.txt"))
+        (True, False)
+    """
     return file.suffix in _OPENERS
 
 

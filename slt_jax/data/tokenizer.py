@@ -27,6 +27,14 @@ def train_tokenizer(sources: Sequence[TextSource], vocab_size: int, path: Path |
     Raises:
         ValueError: if `vocab_size` is below 257 (256 bytes and BOS) or above 65536 (uint16).
         ImportError: if the package `tokenizers` is missing.
+
+    Example:
+        >>> from slt_jax.data.text import TextSource
+        >>> from slt_jax.data.tokenizer import train_tokenizer
+        >>> source = TextSource("text", lambda: iter([(True, "the cat and the hat " * 50)]))
+        >>> tokenizer = train_tokenizer([source], 270)
+        >>> tokenizer.decode(tokenizer.encode("the hat").ids)
+        'the hat'
     """
     if vocab_size < _MIN_VOCAB_SIZE:
         raise ValueError(f"vocab_size = {vocab_size}; a byte-level vocabulary needs at least {_MIN_VOCAB_SIZE} tokens")
@@ -55,6 +63,16 @@ def load_tokenizer(path: Path | str) -> Any:
     Raises:
         ValueError: if the file is missing, is not a tokenizer, has no BOS token, or more than 65536 tokens.
         ImportError: if the package `tokenizers` is missing.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from slt_jax.data.text import TextSource
+        >>> from slt_jax.data.tokenizer import load_tokenizer, train_tokenizer
+        >>> source = TextSource("text", lambda: iter([(True, "the cat and the hat " * 50)]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = train_tokenizer([source], 270, pathlib.Path(folder, "tokenizer.json"))
+        ...     print(load_tokenizer(pathlib.Path(folder, "tokenizer.json")).get_vocab_size() == trained.get_vocab_size())
+        True
     """
     library = _library()
     try:

@@ -32,6 +32,16 @@ class CovarianceEstimate:
         status: "ok", or sentences that say why the numbers are not to be trusted.
         degrees_of_freedom: of the error bar; number of blocks less one.
         fisher: whether `value` is a correlation, whose interval is symmetric in Fisher's z.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.estimators.covariances import trace_covariance
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((4, 500))  # four chains of 500 draws
+        >>> estimate = trace_covariance(x, 2 * x)  # Cov(x, 2x) = 2
+        >>> low, high = estimate.interval(0.999)
+        >>> bool(low < 2 < high), estimate.status
+        (True, 'ok')
     """
 
     value: np.ndarray

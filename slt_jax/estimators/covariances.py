@@ -41,6 +41,18 @@ class Susceptibilities(NamedTuple):
         restricted: -Cov_C(φ, l_i - L), both under the posterior of C alone: the response of E_C[φ].
         mixed: -(E_C[φ(l_i - L)] - E_C[φ]·E_full[l_i - L]), φ less its value at w*, as published: it takes the second
             mean under the posterior of all weights. None without samples of that.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w["a"] + w["b"] - x) ** 2
+        >>> x, w = jnp.array([-1.0, 0.0, 1.0]), {"a": jnp.zeros(()), "b": jnp.zeros(())}
+        >>> whole = slt_jax.LocalPosterior(loss_fn, x, w, 10.0, 1.0)
+        >>> moments = slt_jax.cross_moments(None, jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x))
+        >>> samples = slt_jax.sample(jax.random.key(0), slt_jax.restrict(whole, slt_jax.by_path("a")), slt_jax.sgld(None),
+        ...                          step_size=0.03, num_draws=400, thinning=10, statistics={"losses": moments})
+        >>> found = slt_jax.susceptibilities(samples, "losses")
+        >>> found.restricted.value.shape, found.mixed
+        ((3,), None)
     """
 
     restricted: CovarianceEstimate
@@ -52,6 +64,18 @@ def moments(samples: Samples, name: str) -> BlockMoments:
 
     Raises:
         ValueError: if there are none, in a sentence that lists what there is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> from slt_jax.estimators.covariances import moments
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
+        >>> kept = slt_jax.example_moments(loss_fn, x, posterior.center, num_blocks=5)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=50,
+        ...                          statistics={"examples": kept})
+        >>> moments(samples, "examples").mean_y.shape  # chains, blocks, examples
+        (4, 5, 3)
     """
     found = samples.statistics.get(name)
     if not isinstance(found, BlockMoments):
@@ -67,6 +91,16 @@ def diverged_chains(samples: Samples) -> np.ndarray:
 
     Raises:
         ValueError: if the chains have different nβ.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.estimators.covariances import diverged_chains
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.003, num_draws=50)
+        >>> diverged_chains(samples).tolist()
+        [False, False, False, False]
     """
     return llc(samples).diverged
 
@@ -80,6 +114,17 @@ def covariance(samples: Samples, name: str, *, tolerate_diverged: bool = False) 
         ValueError: if there is no such statistic, it keeps no products, or chains have different nβ.
 
     Example: see `slt_jax.sampling.statistics.cross_moments`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
+        >>> moments = slt_jax.cross_moments(lambda w: w, jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x))
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=400,
+        ...                          num_burnin=50, thinning=10, statistics={"losses": moments})
+        >>> slt_jax.covariance(samples, "losses").value.round(1).tolist()  # exactly -x_i/(nβ + γ) = 0.09, 0, -0.09
+        [0.1, -0.0, -0.1]
     """
     return estimate_moments(
         _with_products(samples, name), diverged_chains(samples), pooled_covariance, tolerate_diverged
@@ -90,6 +135,13 @@ def trace_covariance(x: np.ndarray, y: np.ndarray) -> CovarianceEstimate:
     """Cov(x, y) of recorded traces `(chain, draw, *x)` and `(chain, draw, *y)`, shape `(*x, *y)`.
 
     A chain with a value that is not finite counts as diverged.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.estimators.covariances import trace_covariance
+        >>> x = np.random.default_rng(0).standard_normal((4, 500))
+        >>> round(float(trace_covariance(x, x).value), 1)  # Var(x) = 1
+        1.0
     """
     finite = [np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in (x, y)]
     return estimate_moments(moments_of_traces(x, y), ~(finite[0] & finite[1]), pooled_covariance, False)
@@ -114,6 +166,17 @@ def influence(
 
     Raises:
         ValueError: as `covariance`, if `kind` is none of these, or n is missing.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
+        >>> moments = slt_jax.cross_moments(lambda w: w, jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x))
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=400,
+        ...                          num_burnin=50, thinning=10, statistics={"losses": moments})
+        >>> bool(slt_jax.influence(samples, "losses").value[2] > 0)  # the example at x = 1 pulls w up
+        True
     """
     given = _with_products(samples, name)
     diverged = diverged_chains(samples)
@@ -149,6 +212,18 @@ def susceptibilities(
 
     Raises:
         ValueError: as `covariance`; or if the losses at w* of `full` are not those of `samples`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w["a"] + w["b"] - x) ** 2
+        >>> x, w = jnp.array([-1.0, 0.0, 1.0]), {"a": jnp.zeros(()), "b": jnp.zeros(())}
+        >>> whole = slt_jax.LocalPosterior(loss_fn, x, w, 10.0, 1.0)
+        >>> moments = slt_jax.cross_moments(None, jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x))  # φ = L
+        >>> samples = slt_jax.sample(jax.random.key(0), slt_jax.restrict(whole, slt_jax.by_path("a")), slt_jax.sgld(None),
+        ...                          step_size=0.03, num_draws=400, thinning=10, statistics={"losses": moments})
+        >>> values = slt_jax.susceptibilities(samples, "losses").restricted.value
+        >>> bool(abs(values.sum()) < 1e-6)  # they add up to nothing: the losses are taken about their mean
+        True
     """
     given, diverged = _with_products(samples, name), diverged_chains(samples)
 
@@ -203,6 +278,17 @@ class LossKernel:
         factor: F, shape `(examples, chains x draws)`.
         traces: the losses it comes from, `(chain, draw, examples)`.
         correlation: whether the rows of F have length 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
+        >>> losses = jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=50,
+        ...                          observables={"losses": losses})
+        >>> slt_jax.loss_kernel(samples, "losses").rows(jnp.array([0])).shape  # a row of K: one example against all
+        (1, 3)
     """
 
     factor: np.ndarray
@@ -233,6 +319,17 @@ def loss_kernel(samples: Samples, name: str, *, correlation: bool = True) -> Los
 
     Raises:
         ValueError: if there is no such trace, a chain diverged, or there are fewer than two draws.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
+        >>> losses = jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=50,
+        ...                          observables={"losses": losses})
+        >>> slt_jax.loss_kernel(samples, "losses").factor.shape  # three examples, 4 chains x 50 draws
+        (3, 200)
     """
     if name not in samples.observables:
         raise ValueError(f"samples recorded no observable '{name}'; the loss kernel needs a trace of the losses")

@@ -34,6 +34,12 @@ class ScalarEstimate:
         std_error: Monte Carlo standard error, autocorrelation included.
         diverged: `(chain,)`.
         status: "ok", or sentences that say what is wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.estimators.free_energy import ScalarEstimate
+        >>> ScalarEstimate(0.5, 0.01, np.array([False, False]), "ok").status
+        'ok'
     """
 
     value: float
@@ -55,6 +61,18 @@ class Fluctuation:
         n: number of examples.
         diverged: `(chain,)`.
         status: "ok", or sentences that say what is wrong.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 3.0, 1.0)
+        >>> kept = {"examples": slt_jax.example_moments(loss_fn, x, posterior.center)}
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.1, num_draws=400,
+        ...                          thinning=10, statistics=kept)
+        >>> found = slt_jax.fluctuation(samples, "examples")
+        >>> found.n, found.waic > found.bayes_training_loss
+        (3, True)
     """
 
     functional_variance: float
@@ -148,6 +166,17 @@ def heat_capacity(samples: Samples, name: str) -> ScalarEstimate:
 
     Raises:
         ValueError: if there is no such statistic, or chains have different nβ.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 100.0, 1.0)
+        >>> kept = {"examples": slt_jax.example_moments(loss_fn, x, posterior.center)}
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.003, num_draws=1000,
+        ...                          num_burnin=100, thinning=10, statistics=kept)
+        >>> bool(abs(slt_jax.heat_capacity(samples, "examples").value - 0.5) < 0.1)  # one regular parameter: λ = 1/2
+        True
     """
     given, diverged = moments(samples, name), diverged_chains(samples)
     if diverged.any():
@@ -168,6 +197,16 @@ def wbic(samples: Samples, posterior: LocalPosterior) -> ScalarEstimate:
 
     Raises:
         ValueError: if nβ of the samples is not n/log n, or differs between chains.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), slt_jax.default_nbeta(3), 1.0)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.1, num_draws=400,
+        ...                          thinning=10)
+        >>> slt_jax.wbic(samples, posterior).value > 1.0  # n·L_n(w*) = 1 and what the posterior adds
+        True
     """
     n = posterior.n
     if not np.allclose(samples.nbeta, default_nbeta(n), rtol=1e-4):
@@ -190,6 +229,18 @@ def two_temperature_lambda(first: Samples, second: Samples) -> ScalarEstimate:
 
     Raises:
         ValueError: if the two nβ are equal, or chains of one have different nβ.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.estimators.free_energy import two_temperature_lambda
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])  # λ = 1
+        >>> at = lambda nbeta: slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, nbeta, 0.01)
+        >>> options = dict(num_draws=1000, num_burnin=50, thinning=10)
+        >>> first = slt_jax.sample(jax.random.key(0), at(50.0), slt_jax.sgld(None), step_size=0.006, **options)
+        >>> second = slt_jax.sample(jax.random.key(1), at(100.0), slt_jax.sgld(None), step_size=0.003, **options)
+        >>> bool(abs(two_temperature_lambda(first, second).value - 1) < 0.3)
+        True
     """
     estimates = llc(first), llc(second)
     inverse = [1 / estimate.nbeta for estimate in estimates]

@@ -61,6 +61,12 @@ class Phases(NamedTuple):
         nbeta: nβ of the nodes.
         value: the quantity.
         std_error: its standard error.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.estimators.free_energy import Phases
+        >>> Phases(np.array([1.0, 10.0]), np.array([-0.1, 0.4]), np.array([0.01, 0.02])).value.tolist()
+        [-0.1, 0.4]
     """
 
     nbeta: np.ndarray
@@ -242,6 +248,19 @@ def phase_difference(first: FreeEnergy, second: FreeEnergy) -> Phases:
 
     Raises:
         ValueError: if the nodes differ.
+
+    Example:
+        >>> import jax, numpy as np, slt_jax
+        >>> from slt_jax.estimators.free_energy import phase_difference
+        >>> from slt_jax.models.singular import quadratic
+        >>> def energy(seed, curvatures):
+        ...     model = quadratic(curvatures)
+        ...     posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 1.0, 1.0)
+        ...     return slt_jax.free_energy(jax.random.key(seed), posterior, slt_jax.sgld(None), np.geomspace(0.01, 10, 5),
+        ...                                step_sizes=lambda nbeta: 0.3 / (1 + nbeta), num_draws=100, thinning=10)
+        >>> simple, complex = energy(0, [1.0, 0.0]), energy(1, [1.0, 1.0])
+        >>> bool(phase_difference(simple, complex).value[-1] < 0)  # with equal losses the simpler one is preferred
+        True
     """
     _check_nodes([first, second])
     return Phases(first.nbeta, first.value - second.value, np.hypot(first.std_error, second.std_error))
@@ -257,6 +276,19 @@ def phase_fractions(phases: Sequence[FreeEnergy], log_priors: ArrayLike | None =
 
     Raises:
         ValueError: if the nodes differ, or there are not as many `log_priors` as phases.
+
+    Example:
+        >>> import jax, numpy as np, slt_jax
+        >>> from slt_jax.estimators.free_energy import phase_fractions
+        >>> from slt_jax.models.singular import quadratic
+        >>> def energy(seed, curvatures):
+        ...     model = quadratic(curvatures)
+        ...     posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 1.0, 1.0)
+        ...     return slt_jax.free_energy(jax.random.key(seed), posterior, slt_jax.sgld(None), np.geomspace(0.01, 10, 5),
+        ...                                step_sizes=lambda nbeta: 0.3 / (1 + nbeta), num_draws=100, thinning=10)
+        >>> shares = phase_fractions([energy(0, [1.0, 0.0]), energy(1, [1.0, 1.0])])
+        >>> shares.value.shape, bool(np.allclose(shares.value.sum(axis=0), 1))
+        ((2, 5), True)
     """
     _check_nodes(phases)
     priors = np.zeros(len(phases)) if log_priors is None else np.asarray(log_priors, np.float64)

@@ -32,6 +32,17 @@ class FreeEnergy:
             order); NaN unless the number of nodes is odd and at least 5.
         diverged: `(node, chain)`.
         status: "ok", or sentences that say what is wrong.
+
+    Example:
+        >>> import jax, numpy as np, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 1.0, 1.0)
+        >>> kernel = slt_jax.sgld(None, integrator="leimkuhler_matthews")
+        >>> found = slt_jax.free_energy(jax.random.key(0), posterior, kernel, np.geomspace(0.01, 10, 5),
+        ...                             step_sizes=lambda nbeta: 0.3 / (1 + nbeta), num_draws=1000, thinning=10)
+        >>> bool(abs(found.value[-1] - np.log(11) / 2) < 0.1)  # F = log(1 + nβ/γ)/2
+        True
     """
 
     nbeta: np.ndarray
@@ -60,6 +71,13 @@ def integration_weights(nbeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The trapezoid rule in s = log nβ with the correction of its ends, h/2·(g₀ + g₁) + h²/12·(g₀' - g₁') on every
     interval (Euler & Maclaurin): of fourth order, exact for a cubic in s.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.estimators.free_energy import integration_weights
+        >>> trapezoid, slopes = integration_weights(np.array([1.0, 10.0]))
+        >>> trapezoid.round(3).tolist()
+        [[0.0, 0.0], [1.151, 1.151]]
     """
     spacing = np.diff(np.log(nbeta))
     trapezoid, slopes = np.zeros((2, len(nbeta), len(nbeta)))

@@ -67,6 +67,16 @@ class LLCEstimate:
         localization: γ.
         step_size: in the kernel's meaning.
         trace: means of nβ(L - L(w*)) over at most 200 blocks of consecutive draws, `(chain, block)`, or `None`.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> estimate = slt_jax.estimate_llc(jax.random.key(0), model.loss_fn, model.center, model.data, nbeta=100.0)
+        >>> estimate.per_chain.shape, estimate.status
+        ((4,), 'ok')
+        >>> slt_jax.LLCEstimate.from_dict(estimate.as_dict()) == estimate
+        True
     """
 
     mean: float
@@ -149,6 +159,17 @@ def llc(samples: Samples, *, tolerate_diverged: bool = False) -> LLCEstimate:
     Raises:
         TypeError: if it is not `Samples`.
         ValueError: if the chains have different nβ (a sweep), whose mean would be of no one quantity.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.001, num_burnin=200,
+        ...                          thinning=10)
+        >>> estimate = slt_jax.llc(samples)
+        >>> bool(abs(estimate.mean - model.coefficient.learning_coefficient) < 0.1)  # λ = 1
+        True
     """
     if not isinstance(samples, Samples):
         raise TypeError(f"samples is {describe(samples)}; give the Samples that `sample` returned, one at a time")
@@ -293,6 +314,14 @@ def estimate_llc(
 
     Raises:
         ValueError: as `sample` and `default_nbeta`.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])  # λ = 1
+        >>> estimate = slt_jax.estimate_llc(jax.random.key(0), model.loss_fn, model.center, model.data, nbeta=100.0)
+        >>> bool(abs(estimate.mean - 1) < 0.15)
+        True
     """
     check_on_host("estimate_llc", key, params, data)
     check_key(key)

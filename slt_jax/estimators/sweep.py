@@ -34,6 +34,15 @@ class Sweep:
     Attributes:
         step_sizes, nbetas, localizations: the grid's axes.
         estimates: object array of `LLCEstimate`.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> found = slt_jax.sweep(jax.random.key(0), posterior, slt_jax.sgld(None), step_sizes=[1e-3], num_draws=50)
+        >>> found.mean.shape, found.rhat.shape, found.estimates[0, 0, 0].nbeta
+        ((1, 1, 1), (1, 1, 1), 100.0)
     """
 
     step_sizes: np.ndarray
@@ -94,6 +103,16 @@ def sweep(
     Raises:
         TypeError: if an axis is not a list of numbers, or as `sample`.
         ValueError: if an axis is empty or a value is out of range, or as `sample`; one sentence says which.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> found = slt_jax.sweep(jax.random.key(0), posterior, slt_jax.sgld(None), step_sizes=[1e-4, 1e-3],
+        ...                       nbetas=[10.0, 100.0, 1000.0], num_draws=50)
+        >>> found.mean.shape  # step sizes, nβ, γ
+        (2, 3, 1)
     """
     check_on_host("sweep", key, posterior, step_sizes, nbetas, localizations)
     check_scalars(posterior)

@@ -20,6 +20,13 @@ class DeepLinear(nn.Module):
 
     Attributes:
         widths: H_0, …, H_L.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.models.deep_linear import DeepLinear
+        >>> params = DeepLinear((3, 2, 4)).init(jax.random.key(0), jnp.zeros((1, 3)))["params"]
+        >>> params["layer_1"].shape, params["layer_2"].shape
+        ((2, 3), (4, 2))
     """
 
     widths: tuple[int, ...]
@@ -34,12 +41,27 @@ class DeepLinear(nn.Module):
 
 
 def params_of(matrices: Sequence[Array | np.ndarray]) -> Params:
-    """The parameters of `DeepLinear` that are W_1, …, W_L."""
+    """The parameters of `DeepLinear` that are W_1, …, W_L.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.models.deep_linear import params_of
+        >>> sorted(params_of([np.eye(2), np.eye(2)]))
+        ['layer_1', 'layer_2']
+    """
     return {f"layer_{s}": jnp.asarray(matrix) for s, matrix in enumerate(matrices, 1)}
 
 
 def mean_squared_error(params: Params, batch: Batch) -> Float[Array, " batch"]:
-    """Mean over the outputs of (f(x) - y)², one loss per example. Not halved: nβ = 1/σ² would go with ½ of a sum."""
+    """Mean over the outputs of (f(x) - y)², one loss per example. Not halved: nβ = 1/σ² would go with ½ of a sum.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.models.deep_linear import mean_squared_error
+        >>> batch = {"x": jnp.array([[1.0, 2.0]]), "y": jnp.array([[1.0, 0.0]])}
+        >>> mean_squared_error({"layer_1": jnp.eye(2)}, batch).tolist()
+        [2.0]
+    """
     matrices = [params[f"layer_{s}"] for s in range(1, len(params) + 1)]
     return jnp.mean((_apply(matrices, batch["x"]) - batch["y"]) ** 2, axis=-1)
 
@@ -80,6 +102,13 @@ def pack(
 
     Raises:
         ValueError: if the network does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.models.deep_linear import pack
+        >>> params, (take, put) = pack([np.ones((2, 3))], num_layers=2, width=4, slots=8)
+        >>> params["stack"].shape, take(params).shape
+        ((2, 4, 4), (8,))
     """
     sizes = [matrices[0].shape[1], *(len(matrix) for matrix in matrices)]
     entries = sum(matrix.size for matrix in matrices)
@@ -140,6 +169,15 @@ def packed_squared_error(params: Params, batch: Batch) -> Float[Array, " block"]
 
     A block of inputs enters through its second moments, `{"moments": (block, width, width)}` (`data.linear.block_moments`),
     which say all about a quadratic loss at the price of one example. A minibatch is a few blocks.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from slt_jax.data.linear import block_moments
+        >>> from slt_jax.models.deep_linear import pack, packed_squared_error
+        >>> params, _ = pack([np.ones((2, 3))], num_layers=2, width=4, slots=8)
+        >>> batch = {"moments": block_moments(jax.random.key(0), width=4, num_examples=40, block_size=20)}
+        >>> packed_squared_error(params, batch).tolist()  # the network is its own teacher
+        [0.0, 0.0]
     """
     product = params["stack"][0]
     for layer in range(1, len(params["stack"])):

@@ -137,6 +137,13 @@ class LanguageModel(nn.Module):
         TypeError: when called, if tokens are not integers.
         ValueError: when called, if a setting is out of range, a sequence is longer than the context, or `tokens` (where its
             numbers are known, outside `jit`) has one that is not in the vocabulary, or padding before a token.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> model.apply({"params": init(jax.random.key(0), model)}, jnp.zeros((2, 8), jnp.int32)).shape
+        (2, 8, 5)
     """
 
     vocab_size: int
@@ -187,6 +194,14 @@ def init(key: PRNGKey, model: LanguageModel) -> Params:
 
     Raises:
         ValueError: if a setting of `model` is out of range.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.models.language_model import LanguageModel, init
+        >>> from slt_jax.trees import num_parameters
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> num_parameters(init(jax.random.key(0), model))
+        469
     """
     tokens = jnp.zeros((1, model.context), jnp.int32)
     return jax.jit(model.init)(key, tokens)["params"]
@@ -200,6 +215,13 @@ def token_losses(model: LanguageModel, params: Params, tokens: Int[Array, "batch
 
     Raises:
         TypeError, ValueError: as `LanguageModel`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.models.language_model import LanguageModel, init, token_losses
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: token_losses(model, init(key, model), jnp.zeros((2, 8), jnp.int32)), jax.random.key(0)).shape
+        (2, 7)
     """
     return jnp.where(tokens[:, 1:] < 0, jnp.nan, _padded_losses(model, params, tokens))
 
@@ -242,7 +264,14 @@ _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 @dataclass(frozen=True)
 class NextTokenLoss:
-    """The `LossFn` of `next_token_loss`; equal, with equal hash, for equal models: it compiles once."""
+    """The `LossFn` of `next_token_loss`; equal, with equal hash, for equal models: it compiles once.
+
+    Example:
+        >>> from slt_jax.models.language_model import LanguageModel, NextTokenLoss
+        >>> one, other = [NextTokenLoss(LanguageModel(vocab_size=5, context=8)) for _ in range(2)]
+        >>> one == other, hash(one) == hash(other)
+        (True, True)
+    """
 
     model: LanguageModel
 
@@ -259,6 +288,13 @@ def next_token_loss(model: LanguageModel) -> NextTokenLoss:
 
     Negative tokens are padding, after the last token of a sequence: the mean is over what is before them, and their gradient
     is zero. A sequence that cannot be read, or has nothing to predict, has the loss NaN.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.models.language_model import LanguageModel, init, next_token_loss
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: next_token_loss(model)(init(key, model), {"tokens": jnp.zeros((2, 8), jnp.int32)}), jax.random.key(0)).shape
+        (2,)
     """
     return NextTokenLoss(model)
 
@@ -266,7 +302,15 @@ def next_token_loss(model: LanguageModel) -> NextTokenLoss:
 def attention_patterns(
     model: LanguageModel, params: Params, tokens: Int[Array, "batch context"]
 ) -> Float[Array, "layer batch head query key"]:
-    """Attention weights of every head; rows over `key` sum to 1."""
+    """Attention weights of every head; rows over `key` sum to 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.models.language_model import LanguageModel, attention_patterns, init
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> jax.eval_shape(lambda key: attention_patterns(model, init(key, model), jnp.zeros((3, 8), jnp.int32)), jax.random.key(0)).shape
+        (1, 3, 2, 8, 8)
+    """
     _, state = model.apply({"params": params}, tokens, mutable=["intermediates"])
     blocks = (state["intermediates"][f"block_{layer}"] for layer in range(model.num_layers))
     return jnp.stack([block["attention"]["pattern"][0] for block in blocks])
@@ -276,11 +320,24 @@ def head_axes(layer: int | str = "{layer}") -> dict[str, int]:
     """Where the heads of `layer` are: parameter path -> head axis, as `slt_jax.by_slice` takes it.
 
     Without a layer, as `slt_jax.by_layer_and_slice` takes it, for the heads of all layers. A head is its queries, keys, values and its part of the output; the output bias belongs to the layer.
+
+    Example:
+        >>> from slt_jax.models.language_model import head_axes
+        >>> head_axes(0)
+        {'block_0/attention/qkv': 2, 'block_0/attention/qkv_bias': 1, 'block_0/attention/out': 0}
     """
     attention = f"block_{layer}/attention"
     return {f"{attention}/qkv": 2, f"{attention}/qkv_bias": 1, f"{attention}/out": 0}
 
 
 def without_positions(params: Params) -> Params:
-    """`params` with the position table zeroed: the positional ablation of arXiv 2402.02364, section 4.3."""
+    """`params` with the position table zeroed: the positional ablation of arXiv 2402.02364, section 4.3.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.models.language_model import LanguageModel, init, without_positions
+        >>> model = LanguageModel(vocab_size=5, context=8, embed_dim=8, num_heads=2, num_layers=1)
+        >>> float(abs(without_positions(init(jax.random.key(0), model))["positions"]).max())
+        0.0
+    """
     return params | {"positions": jnp.zeros_like(params["positions"])}

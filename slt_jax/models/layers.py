@@ -22,7 +22,14 @@ NORM_EPSILON = 1e-5
 def layer_norm(
     x: Float[Array, "*rows width"], scale: Float[Array, " width"], bias: Float[Array, " width"]
 ) -> Float[Array, "*rows width"]:
-    """(x - mean) / √(variance + 1e-5) · scale + bias over the last axis (Ba et al. 2016)."""
+    """(x - mean) / √(variance + 1e-5) · scale + bias over the last axis (Ba et al. 2016).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.models.layers import layer_norm
+        >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2)).round(3).tolist()
+        [[-1.0, 1.0]]
+    """
     return _layer_norm_forward(x, scale, bias)[0]
 
 
@@ -51,7 +58,14 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 def attention_pattern(
     query: Float[Array, "batch head query size"], key: Float[Array, "batch head key size"]
 ) -> Float[Array, "batch head query key"]:
-    """softmax over past and present keys of query·key/√size; exactly zero on the future."""
+    """softmax over past and present keys of query·key/√size; exactly zero on the future.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.models.layers import attention_pattern
+        >>> attention_pattern(jnp.zeros((1, 1, 2, 4)), jnp.zeros((1, 1, 2, 4)))[0, 0].tolist()
+        [[1.0, 0.0], [0.5, 0.5]]
+    """
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) * query.shape[-1] ** -0.5
     length = scores.shape[-1]
     causal = jnp.tril(jnp.ones((1, 1, length, length), bool))
@@ -62,7 +76,14 @@ def attention_pattern(
 
 @jax.custom_vjp
 def causal_attention(qkv: Float[Array, "batch position 3 head size"]) -> Float[Array, "batch position head size"]:
-    """Values averaged by `attention_pattern(query, key)` (Vaswani et al. 2017)."""
+    """Values averaged by `attention_pattern(query, key)` (Vaswani et al. 2017).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.models.layers import causal_attention
+        >>> causal_attention(jnp.zeros((1, 5, 3, 2, 4))).shape
+        (1, 5, 2, 4)
+    """
     return _attention_forward(qkv)[0]
 
 

@@ -96,6 +96,15 @@ class RegressionTransformer(nn.Module):
         num_heads: attention heads per block.
         num_layers: blocks.
         hidden: width of the MLPs' hidden layer.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, tokens
+        >>> batch = sample_sequences(jax.random.key(0), 2)
+        >>> shapes = jax.eval_shape(RegressionTransformer().init, jax.random.key(1), tokens(batch))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        51717
     """
 
     task_dim: int = 4
@@ -123,7 +132,15 @@ class RegressionTransformer(nn.Module):
 
 
 def tokens(batch: Batch) -> Float[Array, "batch position token"]:
-    """The interleaved tokens of `{"x": (batch, K, D), "y": (batch, K)}`, shape `(batch, 2K, D + 1)`."""
+    """The interleaved tokens of `{"x": (batch, K, D), "y": (batch, K)}`, shape `(batch, 2K, D + 1)`.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import tokens
+        >>> tokens(sample_sequences(jax.random.key(0), 2)).shape
+        (2, 16, 5)
+    """
     x, y = batch["x"], batch["y"]
     size, num_examples, task_dim = x.shape
     x_tokens = jnp.concatenate([jnp.zeros((size, num_examples, 1), x.dtype), x], axis=-1)
@@ -132,14 +149,34 @@ def tokens(batch: Batch) -> Float[Array, "batch position token"]:
 
 
 def predictions(model: RegressionTransformer, params: Params, batch: Batch) -> Float[Array, "batch example"]:
-    """Predicted y_k given the k - 1 pairs before it and x_k, shape `(batch, K)`."""
+    """Predicted y_k given the k - 1 pairs before it and x_k, shape `(batch, K)`.
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, predictions, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> batch = sample_sequences(jax.random.key(0), 2)
+        >>> predictions(model, model.init(jax.random.key(1), tokens(batch))["params"], batch).shape
+        (2, 8)
+    """
     outputs = model.apply({"params": params}, tokens(batch))
     return jnp.asarray(outputs)[:, ::2, 0]
 
 
 @lru_cache
 def squared_error_loss(model: RegressionTransformer) -> LossFn:
-    """The training loss per sequence: squared error averaged over the K predictions (not divided by 2σ²)."""
+    """The training loss per sequence: squared error averaged over the K predictions (not divided by 2σ²).
+
+    Example:
+        >>> import jax
+        >>> from slt_jax.data.in_context_regression import sample_sequences
+        >>> from slt_jax.models.regression_transformer import RegressionTransformer, squared_error_loss, tokens
+        >>> model = RegressionTransformer(width=8, num_heads=2, num_layers=1, hidden=8)
+        >>> batch = sample_sequences(jax.random.key(0), 2)
+        >>> squared_error_loss(model)(model.init(jax.random.key(1), tokens(batch))["params"], batch).shape
+        (2,)
+    """
     return partial(_squared_error, model)
 
 

@@ -35,6 +35,12 @@ class KnownModel(NamedTuple):
         data: what L_n averages over.
         center: w*, a minimum with L_n(w*) = 0.
         coefficient: exact (λ, m) at w*.
+
+    Example:
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 2.0, 0.0])
+        >>> model.loss_fn(model.center, model.data).tolist(), model.coefficient.learning_coefficient
+        ([0.0], Fraction(1, 1))
     """
 
     name: str
@@ -49,6 +55,11 @@ def quadratic(curvatures: Sequence[float]) -> KnownModel:
 
     Raises:
         ValueError: if there is no positive curvature, or a negative one.
+
+    Example:
+        >>> from slt_jax.models.singular import quadratic
+        >>> quadratic([1.0, 2.0, 0.0]).coefficient
+        LearningCoefficient(learning_coefficient=Fraction(1, 1), multiplicity=1)
     """
     values = tuple(float(h) for h in curvatures)
     if not values or min(values) < 0 or max(values) == 0:
@@ -71,6 +82,12 @@ def normal_crossing(exponents: Sequence[int]) -> KnownModel:
 
     Raises:
         ValueError: as `theory.normal_crossing`.
+
+    Example:
+        >>> from slt_jax.models.singular import normal_crossing
+        >>> model = normal_crossing([1, 1])  # w₁²w₂²
+        >>> model.name, model.coefficient.learning_coefficient, model.coefficient.multiplicity
+        ('w1^2 w2^2', Fraction(1, 2), 2)
     """
     powers = tuple(int(k) for k in exponents)
     coefficient = theory.normal_crossing(powers)
@@ -96,6 +113,12 @@ def reduced_rank(input_dim: int, hidden_dim: int, output_dim: int, rank: int = 0
 
     Raises:
         ValueError: as `theory.reduced_rank_regression`.
+
+    Example:
+        >>> from slt_jax.models.singular import reduced_rank
+        >>> model = reduced_rank(3, 2, 3, rank=1)
+        >>> model.center["layer_1"].shape, model.coefficient.learning_coefficient
+        ((2, 3), Fraction(7, 2))
     """
     coefficient = theory.reduced_rank_regression(input_dim, hidden_dim, output_dim, rank)
     inputs = _white_inputs(input_dim)
@@ -119,6 +142,11 @@ def tanh_network(hidden_units: int, num_points: int = 20) -> KnownModel:
 
     Raises:
         ValueError: as `theory.tanh_network_zero_truth`, or if the points cannot tell the hidden units apart.
+
+    Example:
+        >>> from slt_jax.models.singular import tanh_network
+        >>> tanh_network(2).coefficient.learning_coefficient
+        Fraction(2, 3)
     """
     coefficient = theory.tanh_network_zero_truth(hidden_units)
     if num_points < 2 * hidden_units + 1:
@@ -139,6 +167,11 @@ def relu_unit(input_dim: int = 1) -> KnownModel:
 
     Raises:
         ValueError: as `theory.relu_unit_zero_truth`.
+
+    Example:
+        >>> from slt_jax.models.singular import relu_unit
+        >>> relu_unit(1).coefficient
+        LearningCoefficient(learning_coefficient=Fraction(1, 2), multiplicity=2)
     """
     coefficient = theory.relu_unit_zero_truth(input_dim)
     points = _white_inputs(input_dim)

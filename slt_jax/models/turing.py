@@ -32,7 +32,15 @@ MOST_CODES = 10**5
 
 
 class Probabilities(NamedTuple):
-    """A code: for every (symbol, state) a distribution over symbols, over states and over the moves left, stay, right."""
+    """A code: for every (symbol, state) a distribution over symbols, over states and over the moves left, stay, right.
+
+    Example:
+        >>> from slt_jax.models.turing import amplitudes, probabilities
+        >>> from slt_jax.theory import TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> probabilities(amplitudes(flip)).write.tolist()  # symbol read, state, symbol written
+        [[[0.0, 1.0]], [[1.0, 0.0]]]
+    """
 
     write: Float[Array, "symbol state new_symbol"]
     state: Float[Array, "symbol state new_state"]
@@ -43,6 +51,13 @@ def amplitudes(machine: TuringMachine) -> Params:
     """The deterministic machine as parameters: `{"write", "state", "move"}`, each `(symbol, state, value, 2)`.
 
     The last axis holds the real and the imaginary part of an amplitude: 1 for the right value, 0 for the others.
+
+    Example:
+        >>> from slt_jax.models.turing import amplitudes
+        >>> from slt_jax.theory import TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> {part: leaf.shape for part, leaf in amplitudes(flip).items()}
+        {'write': (2, 1, 2, 2), 'state': (2, 1, 1, 2), 'move': (2, 1, 3, 2)}
     """
     shape = (machine.symbols, machine.states)
     rows = np.array([row[2:] for row in machine.delta]).reshape(*shape, 3)
@@ -55,7 +70,15 @@ def amplitudes(machine: TuringMachine) -> Params:
 
 
 def probabilities(params: Params) -> Probabilities:
-    """p_i = |z_i|²/|z|² on every simplex; `params` as of `amplitudes`."""
+    """p_i = |z_i|²/|z|² on every simplex; `params` as of `amplitudes`.
+
+    Example:
+        >>> from slt_jax.models.turing import amplitudes, probabilities
+        >>> from slt_jax.theory import TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> probabilities(amplitudes(flip)).move.tolist()  # left, stay, right
+        [[[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]]
+    """
     weights = {part: jnp.sum(z**2, axis=-1) for part, z in params.items()}
     return Probabilities(**{part: w / jnp.sum(w, axis=-1, keepdims=True) for part, w in weights.items()})
 
@@ -73,6 +96,14 @@ def output_probabilities(
     Raises:
         ValueError: for unknown semantics, a problem that does not fit the code's size, or one with too many configurations or
             deterministic codes to sum over.
+
+    Example:
+        >>> from slt_jax.models.turing import amplitudes, output_probabilities, probabilities
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> problem = SynthesisProblem([[0], [1]], [[1], [0]], steps=1, output=("square", 0))
+        >>> output_probabilities(probabilities(amplitudes(flip)), problem, "markov").tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     semantics_named(semantics)
     problem.check(*code.write.shape[:2])
@@ -88,6 +119,15 @@ def loss_function(problem: SynthesisProblem, semantics: str, potential: str = "n
 
     Raises:
         ValueError: for an unknown name, here; as `output_probabilities`, when it is called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.models.turing import amplitudes, loss_function
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> problem = SynthesisProblem([[0], [1]], [[1], [0]], steps=1, output=("square", 0))
+        >>> abs(loss_function(problem, "markov")(amplitudes(flip), jnp.arange(2))).tolist()
+        [0.0, 0.0]
     """
     semantics_named(semantics)
     if potential not in _POTENTIALS:
@@ -102,6 +142,14 @@ def turing_program(
 
     Raises:
         ValueError: as `theory.program`.
+
+    Example:
+        >>> from slt_jax.models.turing import turing_program
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> problem = SynthesisProblem([[0], [1]], [[1], [0]], steps=1, output=("square", 0))
+        >>> turing_program(flip, problem).coefficient.learning_coefficient
+        Fraction(4, 1)
     """
     found = theory.program(machine, problem, semantics, potential)
     coefficient = LearningCoefficient(found.learning_coefficient, found.multiplicity)

@@ -28,6 +28,15 @@ class StepInfo(NamedTuple):
         excess: mean over the same minibatch of the loss there minus the loss at w*, taken example by example. Not computed
             unless it is used.
         grad_norm: Euclidean norm of the minibatch gradient of the loss at the new parameter.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([-1.0, 1.0]), jnp.zeros(()), 10.0, 1.0)
+        >>> kernel = slt_jax.sgld(None)
+        >>> state, info = kernel.step(jax.random.key(0), kernel.init(jax.random.key(1), posterior), posterior, 0.01)
+        >>> bool(info.excess > 0)  # w* is the minimum
+        True
     """
 
     loss: Array
@@ -45,6 +54,11 @@ class Kernel(Protocol):
 
     Attributes:
         batch_size: examples per step; `None` means all of them.
+
+    Example:
+        >>> import slt_jax
+        >>> isinstance(slt_jax.sgld(32), slt_jax.Kernel), slt_jax.sgld(32).batch_size
+        (True, 32)
     """
 
     @property
@@ -112,14 +126,33 @@ def check_batch_size(batch_size: int | None) -> None:
 def evaluate_minibatch(
     key: PRNGKey, posterior: LocalPosterior, params: Params, batch_size: int | None
 ) -> tuple[Params, StepInfo]:
-    """Minibatch gradient of the loss at `params`, and what to report there."""
+    """Minibatch gradient of the loss at `params`, and what to report there.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> from slt_jax.sampling.base import evaluate_minibatch
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.array([-1.0, 1.0]), jnp.zeros(()), 10.0, 1.0)
+        >>> gradient, info = evaluate_minibatch(jax.random.key(0), posterior, jnp.asarray(2.0), None)
+        >>> float(gradient), float(info.loss)
+        (2.0, 2.5)
+    """
     indices = draw_indices(key, posterior.n, batch_size)
     loss, excess, gradient = minibatch_excess_and_gradient(posterior, params, indices)
     return gradient, StepInfo(loss, excess, jnp.sqrt(squared_norm(gradient)))
 
 
 def log_density_gradient(posterior: LocalPosterior, params: Params, loss_gradient: Params) -> Params:
-    """-∇U = -( nβ g + γ(w - w*) )."""
+    """-∇U = -( nβ g + γ(w - w*) ).
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> from slt_jax.sampling.base import log_density_gradient
+        >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.zeros(2), jnp.zeros(()), 10.0, 1.0)
+        >>> float(log_density_gradient(posterior, jnp.asarray(2.0), jnp.asarray(2.0)))  # -(10·2 + 1·2)
+        -22.0
+    """
     return jax.tree.map(
         lambda g, w, center: -(posterior.nbeta * g + posterior.localization * (w - center)),
         loss_gradient,

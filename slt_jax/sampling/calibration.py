@@ -54,6 +54,15 @@ class Calibration:
         batch_size: the batch size at which the step would not have had to be shortened for heating; the kernel's own if it
             had not to be, `None` for the full data.
         inspection: what was found at w*.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([2.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> found = slt_jax.calibrate(jax.random.key(0), posterior)
+        >>> round(found.top_curvature), found.heating  # nβ times the largest curvature; no minibatches, no heat
+        (200, 0.0)
     """
 
     step_size: float
@@ -271,6 +280,15 @@ def top_curvature(
     """Largest eigenvalue (in modulus) of nβ∇²L_n at w*, by power iteration on Hessian-vector products, for use under `jit`.
 
     The Hessian is averaged over `num_chunks * chunk` examples, `chunk` at a time.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> from slt_jax.sampling.calibration import top_curvature
+        >>> model = quadratic([2.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> round(float(top_curvature(jax.random.key(0), posterior, num_chunks=1, chunk=1)), 2)
+        200.0
     """
     index_key, vector_key = jax.random.split(key)
     indices = jax.random.choice(index_key, posterior.n, (num_chunks * chunk,), replace=False)

@@ -28,6 +28,15 @@ class ChainState(NamedTuple):
         kernel_state: what the kernel keeps; `.params` is the current parameter.
         finite: whether every loss and gradient so far was finite.
         statistics: name -> state of a `Statistic`; empty if none is asked for.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> chain = slt_jax.init_chain(jax.random.key(0), posterior, slt_jax.sgld(None))
+        >>> int(chain.step), chain.kernel_state.params.tolist(), bool(chain.finite)
+        (0, [0.0, 0.0], True)
     """
 
     key: PRNGKey
@@ -38,7 +47,19 @@ class ChainState(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Recorded values, leading axis `draw`. Nothing of the size of the parameters unless an observable asks for it."""
+    """Recorded values, leading axis `draw`. Nothing of the size of the parameters unless an observable asks for it.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> kernel = slt_jax.sgld(None)
+        >>> chain = slt_jax.init_chain(jax.random.key(0), posterior, kernel)
+        >>> _, trace = slt_jax.run(chain, posterior, kernel, step_size=0.001, num_draws=5)
+        >>> trace.loss.shape, trace.excess.shape
+        ((5,), (5,))
+    """
 
     loss: Array
     excess: Array | None
@@ -49,7 +70,18 @@ class Trace(NamedTuple):
 def init_chain(
     key: PRNGKey, posterior: LocalPosterior, kernel: Kernel, statistics: Mapping[str, Statistic] | None = None
 ) -> ChainState:
-    """A chain at w*, before its first step; `statistics` are those that a later `run` will update."""
+    """A chain at w*, before its first step; `statistics` are those that a later `run` will update.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> chains = jax.vmap(lambda key: slt_jax.init_chain(key, posterior, slt_jax.sgld(None)))(keys)
+        >>> chains.kernel_state.params.shape
+        (3, 2)
+    """
     kernel_state = kernel.init(jax.random.fold_in(key, 0), posterior)
     center = posterior.full_params(posterior.center)
     states = {name: statistic.init(center) for name, statistic in (statistics or {}).items()}
@@ -95,6 +127,20 @@ def run(
 
     Returns:
         The chain after the last step, and the trace with leading axis `num_draws`.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> kernel = slt_jax.sgld(None)
+        >>> @jax.jit  # pure, so it goes into your own programs
+        ... def mean_llc(key, posterior):
+        ...     chain = slt_jax.init_chain(key, posterior, kernel)
+        ...     _, trace = slt_jax.run(chain, posterior, kernel, step_size=0.003, num_draws=2000, thinning=10)
+        ...     return posterior.nbeta * trace.excess.mean()
+        >>> bool(abs(mean_llc(jax.random.key(0), posterior) - 1) < 0.15)
+        True
     """
     observables = observables or {}
 
@@ -147,7 +193,19 @@ def run(
 
 
 def end_burnin(chain: ChainState, kernel: Kernel) -> ChainState:
-    """The chain with which draws begin: what its kernel adapted during burn-in is constant from here on."""
+    """The chain with which draws begin: what its kernel adapted during burn-in is constant from here on.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> from slt_jax.sampling.chains import end_burnin
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> kernel = slt_jax.sgld(None, preconditioner=slt_jax.rmsprop())
+        >>> chain = end_burnin(slt_jax.init_chain(jax.random.key(0), posterior, kernel), kernel)
+        >>> bool(chain.kernel_state.preconditioner.frozen)
+        True
+    """
     return chain._replace(kernel_state=kernel.end_burnin(chain.kernel_state))
 
 

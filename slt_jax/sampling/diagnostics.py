@@ -34,14 +34,30 @@ PROPOSAL_STREAM = 0xFFFFFFFF  # a step count no chain reaches
 
 
 def rhat(values: np.ndarray) -> float:
-    """Rank-normalised split R-hat of `(chain, draw)` values (Vehtari et al. 2021); NaN for fewer than four draws."""
+    """Rank-normalised split R-hat of `(chain, draw)` values (Vehtari et al. 2021); NaN for fewer than four draws.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import rhat
+        >>> draws = np.random.default_rng(0).standard_normal((4, 500))
+        >>> rhat(draws) < 1.01, rhat(draws + np.arange(4)[:, None]) > 1.5  # chains that do not agree
+        (True, True)
+    """
     from arviz_stats.base import array_stats
 
     return float(array_stats.rhat(values, chain_axis=0, draw_axis=1)) if values.shape[1] >= 4 else float("nan")
 
 
 def effective_sample_size(values: np.ndarray) -> float:
-    """Effective number of independent draws for the mean of `(chain, draw)` values; NaN for fewer than four draws."""
+    """Effective number of independent draws for the mean of `(chain, draw)` values; NaN for fewer than four draws.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import effective_sample_size
+        >>> draws = np.random.default_rng(0).standard_normal((4, 500))
+        >>> effective_sample_size(draws) > 1000, effective_sample_size(np.repeat(draws, 10, axis=1)) < 4000
+        (True, True)
+    """
     from arviz_stats.base import array_stats
 
     if values.shape[1] < 4:
@@ -55,6 +71,13 @@ def monte_carlo_std_error(values: np.ndarray) -> float:
     The larger of two estimates. Standard deviation over √ESS is the sharper, but sums autocorrelations only up to where
     they are lost in noise, and so comes out 5 to 20% too small for a chain that rarely visits a far tail
     (docs/results/known_models). The spread of the means of long batches misses nothing shorter than a batch.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import monte_carlo_std_error
+        >>> draws = np.random.default_rng(0).standard_normal((4, 500))
+        >>> bool(0.5 < monte_carlo_std_error(draws) * np.sqrt(2000) < 2)  # independent draws: 1/√2000
+        True
     """
     if values.shape[1] < 4:
         return float("nan")
@@ -75,7 +98,16 @@ def _batch_std_error(values: np.ndarray) -> float:
 
 
 def drift(values: np.ndarray) -> tuple[float, float]:
-    """Mean of the second half minus mean of the first half of `(chain, draw)` values, and its standard error."""
+    """Mean of the second half minus mean of the first half of `(chain, draw)` values, and its standard error.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import drift
+        >>> draws = np.random.default_rng(0).standard_normal((4, 500)) + np.linspace(0, 2, 500)
+        >>> change, error = drift(draws)
+        >>> round(change), error < 0.2
+        (1, True)
+    """
     middle = values.shape[1] // 2
     if middle < 4:
         return float("nan"), float("nan")
@@ -91,6 +123,14 @@ def excursions(values: np.ndarray) -> np.ndarray:
     mean along. Told by the means of 20 parts of a chain, of which one exceeds three times their median by 20 and by ten
     median deviations. A posterior does not do that by itself: beyond 3λ + 20 lies less than 1e-8 of a Gamma variable of
     shape λ, and the deviations leave room for the noise of minibatches.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import excursions
+        >>> values = np.ones((2, 200))
+        >>> values[1, 100:120] = 1000.0
+        >>> excursions(values).tolist()
+        [False, True]
     """
     parts, level, deviation = _parts(values)
     allowed = EXCURSION_FACTOR * np.abs(level) + EXCURSION_SLACK + EXCURSION_DEVIATIONS * deviation
@@ -102,6 +142,14 @@ def descents(values: np.ndarray) -> np.ndarray:
 
     Told by the means of 20 parts of a chain, of which one is below zero by 1 and by eight median deviations of the parts.
     The posterior of a minimum has no mean below zero, and noise of minibatches is in the deviations.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.sampling.diagnostics import descents
+        >>> values = np.ones((2, 200))
+        >>> values[1, 150:170] = -20.0
+        >>> descents(values).tolist()
+        [False, True]
     """
     parts, _, deviation = _parts(values)
     return parts.min(axis=1) < -(DESCENT_SLACK + DESCENT_DEVIATIONS * deviation)
@@ -130,6 +178,16 @@ def mala_acceptance(
     harmless, below about 0.8 the step is too long. NaN for kernels that do not move by a Langevin proposal.
 
     Source: Roberts & Tweedie 1996, with a constant metric.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> from slt_jax.sampling.diagnostics import mala_acceptance
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> chain = slt_jax.init_chain(jax.random.key(0), posterior, slt_jax.sgld(None))
+        >>> bool(mala_acceptance(chain, posterior, slt_jax.sgld(None), 0.001) > 0.9)
+        True
     """
     if not kernel.langevin_proposal:
         return jnp.full((), jnp.nan)

@@ -100,6 +100,15 @@ def sample(
         ValueError: on settings out of range, a posterior that cannot be sampled, or a state file that is damaged, in use, or
             of another run; one sentence says which.
         Stopped: if `should_stop` said so.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.003, num_draws=100)
+        >>> samples.loss.shape  # chains, draws
+        (4, 100)
     """
     check_on_host("sample", key, posterior, step_size)
     if isinstance(kernel, Tuned):
@@ -142,6 +151,16 @@ def sample_restrictions(
 
     Raises:
         TypeError, ValueError: as `sample`; also if `restrictions` is not a stack or an index is out of range.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> loss_fn = lambda w, x: 0.5 * jnp.sum(w["heads"] ** 2) + 0 * x
+        >>> posterior = slt_jax.LocalPosterior(loss_fn, jnp.zeros(2), {"heads": jnp.zeros((3, 4))}, 100.0, 1.0)
+        >>> heads = slt_jax.by_slice({"heads": 0}, jnp.arange(3))
+        >>> parts = slt_jax.sample_restrictions(jax.random.key(0), posterior, heads, slt_jax.sgld(None), step_size=0.003,
+        ...                                     num_draws=50)
+        >>> len(parts), parts[0].num_parameters
+        (3, 4)
     """
     check_on_host("sample_restrictions", key, posterior, restrictions, step_size)
     check_scalars(posterior)
@@ -186,7 +205,19 @@ def sample_chains(
     layout: Layout | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Samples:
-    """As `sample`, with the settings of every chain given apart: the one road under sweeps and refined LLCs."""
+    """As `sample`, with the settings of every chain given apart: the one road under sweeps and refined LLCs.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> from slt_jax.sampling.driver import sample_chains
+        >>> from slt_jax.sampling.samples import ChainSettings
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> settings = ChainSettings(jnp.array([1e-3, 1e-4]), jnp.array([100.0, 1000.0]), jnp.array([1.0, 1.0]))
+        >>> sample_chains(jax.random.key(0), posterior, slt_jax.sgld(None), settings, num_draws=50).nbeta.tolist()
+        [100.0, 1000.0]
+    """
     check_on_host("sample_chains", key, posterior, settings)
     check_key(key)
     num_chains = check_settings(settings)

@@ -34,6 +34,11 @@ class Inspection:
         spacing: nβ times the spacing of the losses' number type at their size. Should be below 0.1.
         adapting: whether a preconditioner was still adapting when draws were recorded.
         looked: false if nothing was looked at.
+
+    Example:
+        >>> import slt_jax
+        >>> slt_jax.Inspection(gain=2.0, top_curvature=100.0, looked=True).findings[0][:13]
+        'not a minimum'
     """
 
     gain: float = 0.0

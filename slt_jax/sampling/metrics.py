@@ -42,6 +42,13 @@ class Metric(NamedTuple):
         directions: U with orthonormal columns, shape `(parameters, rank)`.
         scales: s, the eigenvalues of G along those columns, shape `(rank,)`.
         rest: r, the eigenvalue of G in every other direction, a scalar.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax import Metric
+        >>> metric = Metric(jnp.array([[1.0], [0.0]]), jnp.array([4.0]), jnp.asarray(1.0))  # diag(4, 1)
+        >>> metric.sqrt(jnp.array([1.0, 1.0])).tolist(), metric.inverse().scales.tolist()
+        ([2.0, 1.0], [0.25])
     """
 
     directions: Array
@@ -74,6 +81,11 @@ class CurvatureMetric:
 
     Attributes:
         rank, damping, max_rank, num_examples, chunk_size: as of `curvature_metric`.
+
+    Example:
+        >>> import slt_jax
+        >>> slt_jax.CurvatureMetric(rank=64)
+        CurvatureMetric(rank=64, damping=None, max_rank=512, num_examples=4096, chunk_size=None)
     """
 
     rank: int | None = None
@@ -123,6 +135,15 @@ def curvature_metric(
     Raises:
         ValueError: if the posterior cannot be sampled, `rank` is not in 1..parameters, `damping` is below γ or not
             positive, or the curvature at w* is not finite.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([2.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> metric = slt_jax.curvature_metric(jax.random.key(0), posterior, rank=2, damping=1.0)
+        >>> (1 / metric.scales).round().tolist()  # nβh + d
+        [201.0, 101.0]
     """
     check_key(key)
     check_posterior(posterior)
@@ -162,7 +183,13 @@ def curvature_metric(
 
 
 def products_spent(rank: int, *, max_rank: int = 512) -> int:
-    """Hessian-vector products that an automatic metric of this rank has cost, the doubling included."""
+    """Hessian-vector products that an automatic metric of this rank has cost, the doubling included.
+
+    Example:
+        >>> from slt_jax.sampling.metrics import products_spent
+        >>> products_spent(rank=20)
+        288
+    """
     count = total = 0
     while count <= rank and count < max_rank:
         count = min(max(2 * count, FIRST_RANK), max_rank)

@@ -27,6 +27,11 @@ class Preconditioner(Protocol):
         stabilizer: a; no scale is larger than 1/a.
         memory: updates over which the scale averages.
         lag: by how many steps the drift is behind the gradient, on average.
+
+    Example:
+        >>> import slt_jax
+        >>> isinstance(slt_jax.rmsprop(), slt_jax.Preconditioner)
+        True
     """
 
     @property
@@ -53,7 +58,14 @@ class Preconditioner(Protocol):
 
 
 class MomentState(NamedTuple):
-    """Running moments of the loss gradient; `updates` is their number t; the second moment is fixed once `frozen`."""
+    """Running moments of the loss gradient; `updates` is their number t; the second moment is fixed once `frozen`.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> state = slt_jax.rmsprop().init(jnp.zeros(2))
+        >>> int(state.updates), state.second.tolist(), bool(state.frozen)
+        (0, [1.0, 1.0], False)
+    """
 
     updates: Array
     first: Params | None
@@ -74,6 +86,7 @@ def rmsprop(decay: float = 0.99, stabilizer: float = 0.1) -> "RMSProp":
     Source: Hitchcock & Hoogland 2025 (arXiv 2507.21449), after Li et al. 2016 (arXiv 1512.07666).
 
     Example:
+        >>> from slt_jax import rmsprop
         >>> rmsprop()
         RMSProp(decay=0.99, stabilizer=0.1)
     """
@@ -94,6 +107,7 @@ def adam(first_decay: float = 0.9, second_decay: float = 0.99, stabilizer: float
     Source: Hitchcock & Hoogland 2025 (arXiv 2507.21449).
 
     Example:
+        >>> from slt_jax import adam
         >>> adam(0.5)
         Adam(first_decay=0.5, second_decay=0.99, stabilizer=0.1)
     """
@@ -102,7 +116,15 @@ def adam(first_decay: float = 0.9, second_decay: float = 0.99, stabilizer: float
 
 @dataclass(frozen=True)
 class RMSProp:
-    """The preconditioner that `rmsprop` makes; its fields are the arguments of that function."""
+    """The preconditioner that `rmsprop` makes; its fields are the arguments of that function.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> rule = slt_jax.rmsprop(decay=0.9)
+        >>> drift, scale, state = rule.update(jnp.array([2.0]), rule.init(jnp.zeros(1)))
+        >>> drift.tolist(), round(rule.memory, 6)
+        ([2.0], 10.0)
+    """
 
     decay: float = 0.99
     stabilizer: float = 0.1
@@ -141,7 +163,15 @@ class RMSProp:
 
 @dataclass(frozen=True)
 class Adam:
-    """The preconditioner that `adam` makes; its fields are the arguments of that function."""
+    """The preconditioner that `adam` makes; its fields are the arguments of that function.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> rule = slt_jax.adam()
+        >>> drift, scale, state = rule.update(jnp.array([2.0]), rule.init(jnp.zeros(1)))
+        >>> drift.round(3).tolist()  # the first gradient, its bias corrected
+        [2.0]
+    """
 
     first_decay: float = 0.9
     second_decay: float = 0.99

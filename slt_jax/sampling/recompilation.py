@@ -28,7 +28,13 @@ _programs: "weakref.WeakKeyDictionary[Any, dict[Any, str]]" = weakref.WeakKeyDic
 
 
 class RecompilationWarning(UserWarning):
-    """One definition of a loss arrives as ever new functions, each of which is compiled anew."""
+    """One definition of a loss arrives as ever new functions, each of which is compiled anew.
+
+    Example:
+        >>> from slt_jax.sampling.recompilation import RecompilationWarning
+        >>> issubclass(RecompilationWarning, UserWarning)  # so that warnings.filterwarnings can make it an error
+        True
+    """
 
 
 def watch_compilations(loss_fn: LossFn, arguments: Any, *program: Any) -> None:

@@ -30,8 +30,11 @@ class Sampler:
     Example:
         The sampler of docs/accuracy.md, and that of the regression transformer:
 
+        >>> from slt_jax import CurvatureMetric, Sampler, underdamped
         >>> best = Sampler(underdamped(500), CurvatureMetric(max_rank=128), step_fraction=0.25)
         >>> late = Sampler(underdamped(128, persistence=0.9), CurvatureMetric(64, 30.0, num_examples=128), step_size=0.07)
+        >>> best.step_fraction, late.step_size
+        (0.25, 0.07)
     """
 
     kernel: Kernel

@@ -43,6 +43,12 @@ class ChainSettings(NamedTuple):
         restriction: a stack of restrictions, one for each chain.
         center: w* of each chain; `None`: that of the posterior.
         stream: the number folded into the key for each chain; `None`: 0, 1, 2, ...
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.sampling.samples import ChainSettings
+        >>> ChainSettings(jnp.array([1e-3, 1e-4]), jnp.array([100.0, 100.0]), jnp.array([1.0, 1.0])).step_size.shape
+        (2,)
     """
 
     step_size: jax.Array
@@ -78,6 +84,15 @@ class Samples:
         statistics: name -> state of a `Statistic` after the last draw (`BlockMoments`), leading axis `chain`.
         inspection: what was found at w* before sampling, and how hot these chains were.
         inspections: the same for each chain, where chains have posteriors or step sizes of their own; else empty.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.003, num_draws=100)
+        >>> samples.excess.shape, samples.num_parameters, samples.finite.tolist()
+        ((4, 100), 2, [True, True, True, True])
     """
 
     loss: np.ndarray

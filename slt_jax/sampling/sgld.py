@@ -23,7 +23,16 @@ AVERAGED_FRACTION = 0.3  # exact on a Gaussian at any c; this leaves room for pl
 
 class SGLDState(NamedTuple):
     """State of `sgld`: the parameter and the minibatch gradient of the loss there; the preconditioner's moments and the
-    standard normal noise of the last step, where they are used."""
+    standard normal noise of the last step, where they are used.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> slt_jax.sgld(None).init(jax.random.key(0), posterior).params.tolist()
+        [0.0, 0.0]
+    """
 
     params: Params
     gradient: Params
@@ -55,6 +64,7 @@ def sgld(
     construction of stochastic numerical methods for molecular sampling", eq. 2.
 
     Example:
+        >>> from slt_jax import sgld
         >>> sgld(256, integrator="leimkuhler_matthews")
         SGLD(batch_size=256, preconditioner=None, integrator='leimkuhler_matthews')
     """
@@ -63,7 +73,14 @@ def sgld(
 
 @dataclass(frozen=True)
 class SGLD:
-    """The kernel that `sgld` makes; its fields are the arguments of that function."""
+    """The kernel that `sgld` makes; its fields are the arguments of that function.
+
+    Example:
+        >>> import slt_jax
+        >>> kernel = slt_jax.sgld(256, integrator="leimkuhler_matthews")
+        >>> kernel, kernel == slt_jax.sgld(256, integrator="leimkuhler_matthews")
+        (SGLD(batch_size=256, preconditioner=None, integrator='leimkuhler_matthews'), True)
+    """
 
     batch_size: int | None
     preconditioner: Preconditioner | None = None

@@ -24,7 +24,16 @@ is less. With h² = 0.14, as in a curvature metric, an isotropic Gaussian came o
 
 
 class SGNHTState(NamedTuple):
-    """State of `sgnht`: parameter, momentum, and the thermostat's excess ξ - A over the injected friction."""
+    """State of `sgnht`: parameter, momentum, and the thermostat's excess ξ - A over the injected friction.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> slt_jax.sgnht(None).init(jax.random.key(0), posterior).momentum.shape
+        (2,)
+    """
 
     params: Params
     momentum: Params
@@ -51,6 +60,7 @@ def sgnht(batch_size: int | None, friction: float = 0.01) -> "SGNHT":
     Source: Ding et al. 2014, "Bayesian sampling using stochastic gradient thermostats", algorithm 2.
 
     Example:
+        >>> from slt_jax import sgnht
         >>> sgnht(256, friction=0.05)
         SGNHT(batch_size=256, friction=0.05)
     """
@@ -59,7 +69,13 @@ def sgnht(batch_size: int | None, friction: float = 0.01) -> "SGNHT":
 
 @dataclass(frozen=True)
 class SGNHT:
-    """The kernel that `sgnht` makes; its fields are the arguments of that function."""
+    """The kernel that `sgnht` makes; its fields are the arguments of that function.
+
+    Example:
+        >>> import slt_jax
+        >>> slt_jax.sgnht(256) == slt_jax.sgnht(256, friction=0.01)
+        True
+    """
 
     batch_size: int | None
     friction: float = 0.01

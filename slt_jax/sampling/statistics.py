@@ -31,7 +31,14 @@ NUM_BLOCKS = 8  # per chain: with two chains or more an error bar has the 16 blo
 
 @runtime_checkable
 class Statistic(Protocol):
-    """What `sample(..., statistics={name: statistic})` accepts: a pytree whose data are traced, with two pure methods."""
+    """What `sample(..., statistics={name: statistic})` accepts: a pytree whose data are traced, with two pure methods.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> from slt_jax.sampling.statistics import Statistic
+        >>> isinstance(slt_jax.cross_moments(lambda w: w, lambda w: w), Statistic)
+        True
+    """
 
     @property
     def num_blocks(self) -> int:
@@ -59,6 +66,14 @@ class BlockMoments(NamedTuple):
         product: sum of products of the deviations of x and y, `(block, *x, *y)`; None if not kept.
         exponential: mean of exp(-(y - reference_y)) - 1, `(block, *y)`; None if not kept.
         reference_x, reference_y: x(w*) and y(w*), shapes `x` and `y`.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> kept = slt_jax.cross_moments(lambda w: w, lambda w: w, num_blocks=2)
+        >>> state = kept.init(jnp.zeros(3))
+        >>> state = kept.update(state, jnp.ones(3), num_draws=2)
+        >>> int(state.drawn), state.mean_x[0].tolist()
+        (1, [1.0, 1.0, 1.0])
     """
 
     drawn: Any
@@ -82,7 +97,14 @@ class BlockMoments(NamedTuple):
 )
 @dataclass(frozen=True)
 class Moments:
-    """A `Statistic` whose state is a `BlockMoments`; made by `cross_moments` and `example_moments`."""
+    """A `Statistic` whose state is a `BlockMoments`; made by `cross_moments` and `example_moments`.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> kept = slt_jax.cross_moments(lambda w: w[0], lambda w: w, num_blocks=4)
+        >>> kept.init(jnp.zeros(3)).product.shape  # blocks, entries of y
+        (4, 3)
+    """
 
     x: Callable[[Params], Array] | None
     y: Callable[[Params], Array]
@@ -163,6 +185,12 @@ def block_of_draw(draw: Array, num_draws: Array | int, num_blocks: int) -> Array
     """The block of draw number `draw` (from 0) among `num_draws`, cut into `num_blocks` whose lengths differ by at most 1.
 
     The longer blocks come first. With fewer draws than blocks the last blocks stay empty.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.sampling.statistics import block_of_draw
+        >>> [int(block_of_draw(jnp.asarray(draw), 5, 2)) for draw in range(5)]
+        [0, 0, 0, 1, 1]
     """
     length = num_draws // num_blocks
     longer = num_draws - length * num_blocks
@@ -222,6 +250,13 @@ def example_moments(
     Raises:
         ValueError: if `chunk_size` or `num_blocks` is below 1, the leaves of `data` have no common leading axis, or the
             losses do not have it.
+
+    Example:
+        >>> import jax.numpy as jnp, slt_jax
+        >>> x = jnp.array([-1.0, 0.0, 1.0])
+        >>> kept = slt_jax.example_moments(lambda w, x: 0.5 * (w - x) ** 2, x, jnp.zeros(()), num_blocks=4)
+        >>> kept.init(jnp.zeros(())).mean_y.shape  # blocks, examples
+        (4, 3)
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size}; it must be at least 1")

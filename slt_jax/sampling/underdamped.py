@@ -33,6 +33,14 @@ class UnderdampedState(NamedTuple):
     """Parameter, momentum in the coordinates G^{-1/2}(w - w*), ravelled, and the minibatch gradient of the loss.
 
     The momentum lacks the last kick, which the next step makes together with its own.
+
+    Example:
+        >>> import jax, slt_jax
+        >>> from slt_jax.models.singular import quadratic
+        >>> model = quadratic([1.0, 1.0])
+        >>> posterior = slt_jax.LocalPosterior(model.loss_fn, model.data, model.center, 100.0, 1.0)
+        >>> slt_jax.underdamped(None).init(jax.random.key(0), posterior).momentum.shape
+        (2,)
     """
 
     params: Params
@@ -57,6 +65,7 @@ def underdamped(batch_size: int | None, persistence: float = 0.95) -> "Underdamp
     Source: Leimkuhler & Matthews 2013, "Rational construction of stochastic numerical methods for molecular sampling".
 
     Example:
+        >>> from slt_jax import underdamped
         >>> underdamped(256)
         Underdamped(batch_size=256, persistence=0.95)
     """
@@ -65,7 +74,13 @@ def underdamped(batch_size: int | None, persistence: float = 0.95) -> "Underdamp
 
 @dataclass(frozen=True)
 class Underdamped:
-    """The kernel that `underdamped` makes; its fields are the arguments of that function."""
+    """The kernel that `underdamped` makes; its fields are the arguments of that function.
+
+    Example:
+        >>> import slt_jax
+        >>> slt_jax.underdamped(256).persistence
+        0.95
+    """
 
     batch_size: int | None
     persistence: float = 0.95

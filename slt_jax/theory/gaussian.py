@@ -14,7 +14,15 @@ __all__ = ["Gaussian", "Quadratics", "linear_regression_losses", "local_gaussian
 
 
 class Quadratics(NamedTuple):
-    """Quadratic functions ½wᵀAw + bᵀw + c of w: A `(k, d, d)` symmetric, b `(k, d)`, c `(k,)`."""
+    """Quadratic functions ½wᵀAw + bᵀw + c of w: A `(k, d, d)` symmetric, b `(k, d)`, c `(k,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.theory import Quadratics
+        >>> functions = Quadratics(np.array([[[2.0]]]), np.array([[0.0]]), np.array([1.0]))  # w² + 1
+        >>> functions.at([3.0]).tolist()
+        [10.0]
+    """
 
     matrix: np.ndarray
     vector: np.ndarray
@@ -38,7 +46,16 @@ class Quadratics(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """N(mean, covariance), `(d,)` and `(d, d)`."""
+    """N(mean, covariance), `(d,)` and `(d, d)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.theory import Gaussian, Quadratics
+        >>> square = Quadratics(np.array([[[2.0]]]), np.array([[0.0]]), np.array([0.0]))  # w²
+        >>> normal = Gaussian(np.array([1.0]), np.array([[4.0]]))
+        >>> normal.means(square).tolist()  # mean² + variance
+        [5.0]
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -55,7 +72,13 @@ class Gaussian(NamedTuple):
 
 
 def linear_regression_losses(inputs: ArrayLike, targets: ArrayLike, constant: float = 0.0) -> Quadratics:
-    """½(x_i·w - y_i)² + constant for `(n, d)` inputs and `(n,)` targets."""
+    """½(x_i·w - y_i)² + constant for `(n, d)` inputs and `(n,)` targets.
+
+    Example:
+        >>> from slt_jax.theory import linear_regression_losses
+        >>> linear_regression_losses([[1.0, 0.0], [0.0, 2.0]], [1.0, 0.0]).at([0.0, 1.0]).tolist()
+        [0.5, 2.0]
+    """
     x, y = np.asarray(inputs, np.float64), np.asarray(targets, np.float64)
     return Quadratics(np.einsum("ni,nj->nij", x, x), -y[:, None] * x, 0.5 * y**2 + constant)
 
@@ -65,6 +88,13 @@ def local_gaussian(losses: Quadratics, center: ArrayLike, nbeta: float, localiza
 
     F = -log ∫ exp(-nβL) dN(w*, I/γ) = nβL(μ) + γ/2 |μ - w*|² + ½ log det(I + nβA/γ), for the posterior's mode μ.
     Raises ValueError unless γ > 0 and the posterior is proper.
+
+    Example:
+        >>> from slt_jax.theory import linear_regression_losses, local_gaussian
+        >>> losses = linear_regression_losses([[1.0]], [0.0])  # w²/2
+        >>> posterior, free_energy = local_gaussian(losses, [0.0], nbeta=3.0, localization=1.0)
+        >>> posterior.covariance.tolist(), round(free_energy, 6)  # 1/(nβ + γ), log(4)/2
+        ([[0.25]], 0.693147)
     """
     if not localization > 0:
         raise ValueError(f"localization must be positive, got {localization}: the free energy needs a proper prior")
@@ -85,6 +115,13 @@ def log_mean_exponential(posterior: Gaussian, losses: Quadratics) -> np.ndarray:
     """log E[exp(-l_i)] of every loss, `(k,)`: a Gaussian integral, finite where Σ⁻¹ + A_i is positive.
 
     Raises ValueError where it is not.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.theory import Gaussian, linear_regression_losses, log_mean_exponential
+        >>> normal = Gaussian(np.zeros(1), np.eye(1))
+        >>> log_mean_exponential(normal, linear_regression_losses([[1.0]], [0.0])).round(6).tolist()  # log √(1/2)
+        [-0.346574]
     """
     precision = np.linalg.inv(posterior.covariance)
     values = []

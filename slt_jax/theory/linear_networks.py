@@ -30,6 +30,11 @@ def reduced_rank_regression(
     Source: Aoyagi & Watanabe 2005, *Stochastic complexities of reduced rank regression in Bayesian
     estimation*, main theorem, all four cases. Raises ValueError for a size below 1 or a rank above one of
     the sizes.
+
+    Example:
+        >>> from slt_jax.theory import reduced_rank_regression
+        >>> reduced_rank_regression(input_dim=6, hidden_dim=3, output_dim=4, rank=3)
+        LearningCoefficient(learning_coefficient=Fraction(21, 2), multiplicity=1)
     """
     m = whole_number("input_dim", input_dim, 1)
     h = whole_number("hidden_dim", hidden_dim, 1)
@@ -55,6 +60,11 @@ def deep_linear_network(widths: Sequence[SupportsIndex], rank: SupportsIndex) ->
     with linear units*, theorem 1. Lehalleur & Rimányi 2024 show that λ is half the codimension of the
     fibre {W_L...W_1 = A}. Raises ValueError for fewer than two widths, a width below 1, or a rank above
     one of the widths.
+
+    Example:
+        >>> from slt_jax.theory import deep_linear_network
+        >>> deep_linear_network([4, 3, 4], rank=0)
+        LearningCoefficient(learning_coefficient=Fraction(5, 1), multiplicity=2)
     """
     sizes = check_widths(widths)
     r = whole_number("rank", rank)

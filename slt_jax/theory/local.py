@@ -30,6 +30,12 @@ class LocalLearningCoefficient:
     at the point: two bounds from independent short arguments, `certified` where they meet. That λ = `upper`
     also where they do not is the theorem of `docs/local-lambda.md`. `global_coefficient` is Aoyagi's (λ, m).
     The local multiplicity is at most `multiplicity_bound`, and equals it where that is 1.
+
+    Example:
+        >>> from slt_jax.theory import deep_linear_network_local
+        >>> local = deep_linear_network_local([2, 2, 2], {(0, 1): 0, (1, 2): 0, (0, 2): 0})
+        >>> local.certified, local.learning_coefficient, local.global_coefficient.learning_coefficient
+        (True, Fraction(3, 2), Fraction(3, 2))
     """
 
     lower: Fraction
@@ -57,6 +63,13 @@ def deep_linear_network_local(widths: Sequence[SupportsIndex], ranks: Any) -> Lo
     pairs or a square array (only i < j is read), as `rank_pattern` returns. The truth is the product at
     w*, input covariance of full rank. Raises ValueError for bad widths, and for ranks that no matrices of
     these widths have.
+
+    Example:
+        >>> from slt_jax.theory import deep_linear_network_local
+        >>> at_zero = deep_linear_network_local([2, 2, 2], {(0, 1): 0, (1, 2): 0, (0, 2): 0})
+        >>> elsewhere = deep_linear_network_local([2, 2, 2], {(0, 1): 2, (1, 2): 0, (0, 2): 0})
+        >>> at_zero.learning_coefficient, elsewhere.learning_coefficient  # elsewhere: W₂ = 0, W₁ of full rank
+        (Fraction(3, 2), Fraction(2, 1))
     """
     sizes = check_widths(widths)
     table = _rank_table(sizes, ranks)
@@ -90,6 +103,12 @@ def rank_pattern(matrices: Sequence[ArrayLike], tolerance: float = 1e-6) -> np.n
     orthonormal bases and only a factor restricted to an image is judged: its singular values count above
     `tolerance` times the largest of the whole factor. The default fits weights that were rounded to
     float32. Raises ValueError for shapes that do not compose.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.theory import rank_pattern
+        >>> rank_pattern([np.diag([1.0, 0.0]), np.eye(2)]).tolist()
+        [[2, 1, 1], [0, 2, 2], [0, 0, 2]]
     """
     factors = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
     if not factors:
@@ -116,6 +135,11 @@ def normal_form(widths: Sequence[SupportsIndex], ranks: Any) -> list[np.ndarray]
 
     Every point with these ranks is this one up to a change of basis in each layer. Arguments and errors
     as in `deep_linear_network_local`; W_s has shape (H_s, H_{s-1}) and dtype float64.
+
+    Example:
+        >>> from slt_jax.theory import normal_form
+        >>> [matrix.tolist() for matrix in normal_form([2, 2, 2], {(0, 1): 1, (1, 2): 1, (0, 2): 0})]
+        [[[0.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]]
     """
     sizes = check_widths(widths)
     multiplicities = _interval_multiplicities(_rank_table(sizes, ranks))

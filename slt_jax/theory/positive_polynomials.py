@@ -37,6 +37,12 @@ class HittingNumber(NamedTuple):
         weights: y, a minimiser: every monomial has a·y ≥ 1, and c·y = λ.
         certificate: monomials a with numbers z_a ≥ 0, Σ z_a a ≤ c and Σ z_a = λ: no y is cheaper.
         monomials: all that were met on the way.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> from slt_jax.theory.positive_polynomials import HittingNumber
+        >>> HittingNumber(Fraction(1, 2), 2, [Fraction(1, 2), Fraction(0)], {(2, 2): Fraction(1, 2)}, [(2, 2)]).value
+        Fraction(1, 2)
     """
 
     value: Fraction
@@ -58,6 +64,7 @@ def positive_polynomial(
     Raises:
         ValueError: for no monomials, lists of different lengths, a constant term, a prior exponent of -1 or less.
 
+    >>> from slt_jax.theory import positive_polynomial
     >>> positive_polynomial([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # every pair out of three: y = ½, ½, ½
     LearningCoefficient(learning_coefficient=Fraction(3, 2), multiplicity=1)
     """
@@ -87,7 +94,13 @@ def positive_polynomial(
 
 
 def minimal_monomials(monomials: Iterable[Exponents]) -> list[Exponents]:
-    """Those that no other divides, by degree."""
+    """Those that no other divides, by degree.
+
+    Example:
+        >>> from slt_jax.theory.positive_polynomials import minimal_monomials
+        >>> minimal_monomials([(1, 0), (1, 1), (0, 3)])
+        [(1, 0), (0, 3)]
+    """
     ordered = sorted(set(monomials), key=sum)
     if not ordered:
         return []

@@ -22,6 +22,13 @@ def quadratic_sgld_llc(
     w ← w - ε/2·a_i w + √ε·noise, a_i = nβ h_i + γ, is an AR(1) process of variance 1/(a_i (1 - ε a_i/4)),
     hence λ̂ = ½ Σ nβ h_i / (a_i (1 - ε a_i/4)). With step_size 0 it is the value under the posterior itself.
     Raises ValueError for a negative argument, for nbeta = 0, and where a chain is unstable (ε a_i ≥ 4).
+
+    Example:
+        >>> from slt_jax.theory import quadratic_sgld_llc
+        >>> exact = quadratic_sgld_llc([1.0, 1.0], nbeta=99.0, localization=1.0, step_size=0.0)
+        >>> biased = quadratic_sgld_llc([1.0, 1.0], nbeta=99.0, localization=1.0, step_size=0.004)
+        >>> round(exact, 4), round(biased, 4)
+        (0.99, 1.1)
     """
     h = np.asarray(hessian_diagonal, dtype=np.float64)
     if h.ndim != 1 or h.size == 0 or not np.all((h >= 0) & (h < inf)):
@@ -49,6 +56,12 @@ def finite_nbeta_llc(coefficient: LearningCoefficient, nbeta: SupportsFloat) -> 
 
     Source: Watanabe 2013 (WBIC), from F = nβL₀ + λ log(nβ) - (m-1) log log(nβ) + O(1) by d/d(nβ). Raises
     ValueError unless nbeta > 1.
+
+    Example:
+        >>> import math
+        >>> from slt_jax.theory import finite_nbeta_llc, normal_crossing
+        >>> round(finite_nbeta_llc(normal_crossing([1, 1]), math.exp(10)), 6)  # 1/2 - 1/10
+        0.4
     """
     if not float(nbeta) > 1:
         raise ValueError(f"nbeta must be above 1, got {nbeta}")

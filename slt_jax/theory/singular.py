@@ -24,7 +24,14 @@ __all__ = [
 
 
 class LearningCoefficient(NamedTuple):
-    """The exact pair (λ, m): `learning_coefficient` is a Fraction, `multiplicity` an int of at least 1."""
+    """The exact pair (λ, m): `learning_coefficient` is a Fraction, `multiplicity` an int of at least 1.
+
+    Example:
+        >>> from slt_jax.theory import regular
+        >>> found = regular(3)
+        >>> float(found.learning_coefficient), found.multiplicity
+        (1.5, 1)
+    """
 
     learning_coefficient: Fraction
     multiplicity: int
@@ -42,12 +49,24 @@ def whole_number(name: str, value: Any, minimum: int = 0) -> int:
 
 
 def regular(dimension: SupportsIndex) -> LearningCoefficient:
-    """λ = d/2, m = 1: a minimum with a non-degenerate Hessian in `dimension` parameters."""
+    """λ = d/2, m = 1: a minimum with a non-degenerate Hessian in `dimension` parameters.
+
+    Example:
+        >>> from slt_jax.theory import regular
+        >>> regular(3)
+        LearningCoefficient(learning_coefficient=Fraction(3, 2), multiplicity=1)
+    """
     return LearningCoefficient(Fraction(whole_number("dimension", dimension), 2), 1)
 
 
 def constant_rank(rank: SupportsIndex) -> LearningCoefficient:
-    """λ = r/2, m = 1: minima along a smooth manifold, Hessian of rank r on it (Morse-Bott)."""
+    """λ = r/2, m = 1: minima along a smooth manifold, Hessian of rank r on it (Morse-Bott).
+
+    Example:
+        >>> from slt_jax.theory import constant_rank
+        >>> constant_rank(3).learning_coefficient
+        Fraction(3, 2)
+    """
     return LearningCoefficient(Fraction(whole_number("rank", rank), 2), 1)
 
 
@@ -59,6 +78,11 @@ def normal_crossing(
     m is the number of i that attain it. `exponents` are the k_i (at least one positive),
     `prior_exponents` the h_i (default: all 0), as long as `exponents`. Source: Watanabe 2009, theorem 6.6
     (the poles of ζ(z) = ∫ K^z φ dw). Raises ValueError.
+
+    Example:
+        >>> from slt_jax.theory import normal_crossing
+        >>> normal_crossing([1, 1]), normal_crossing([1, 2]).learning_coefficient
+        (LearningCoefficient(learning_coefficient=Fraction(1, 2), multiplicity=2), Fraction(1, 4))
     """
     powers = [whole_number("exponents", k) for k in exponents]
     if not any(powers):
@@ -75,6 +99,11 @@ def sum_of_separate_variables(*coefficients: LearningCoefficient) -> LearningCoe
     """K(u, v, ...) = K₁(u) + K₂(v) + ...: λ = Σ λ_i and m = 1 + Σ (m_i - 1) (Watanabe 2009, remark 7.1).
 
     Raises ValueError if no coefficient is given.
+
+    Example:
+        >>> from slt_jax.theory import normal_crossing, regular, sum_of_separate_variables
+        >>> sum_of_separate_variables(regular(2), normal_crossing([1, 1]))
+        LearningCoefficient(learning_coefficient=Fraction(3, 2), multiplicity=2)
     """
     if not coefficients:
         raise ValueError("coefficients must hold at least one LearningCoefficient, got none")
@@ -89,6 +118,11 @@ def tanh_network_zero_truth(hidden_units: SupportsIndex) -> LearningCoefficient:
 
     m = 2 where H = i², else 1. Source: Aoyagi & Watanabe 2006, *Resolution of singularities and the
     generalization error with Bayesian estimation for layered neural network*. Raises ValueError if H < 1.
+
+    Example:
+        >>> from slt_jax.theory import tanh_network_zero_truth
+        >>> tanh_network_zero_truth(4)
+        LearningCoefficient(learning_coefficient=Fraction(1, 1), multiplicity=2)
     """
     h = whole_number("hidden_units", hidden_units, 1)
     i = isqrt(h)
@@ -100,5 +134,10 @@ def relu_unit_zero_truth(input_dim: SupportsIndex = 1) -> LearningCoefficient:
 
     λ = 1/2, with m = 2 for one input (the two-parameter toy model) and m = 1 for more: in polar coordinates
     K = a²r² under the density r^(d-1), a normal crossing. Raises ValueError if input_dim < 1.
+
+    Example:
+        >>> from slt_jax.theory import relu_unit_zero_truth
+        >>> relu_unit_zero_truth(1), relu_unit_zero_truth(3).multiplicity
+        (LearningCoefficient(learning_coefficient=Fraction(1, 2), multiplicity=2), 1)
     """
     return normal_crossing([1, 1], [0, whole_number("input_dim", input_dim, 1) - 1])

@@ -35,20 +35,40 @@ def feature_losses(weights: Any, biases: Any) -> Any:
     Args:
         weights: W, `(..., 2, c)`.
         biases: b, `(..., c)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from slt_jax.theory.superposition import feature_losses
+        >>> feature_losses(np.zeros((2, 6)), np.zeros(6)).round(6).tolist()  # ∫ s² ds = 1/3 where nothing is learned
+        [0.333333, 0.333333, 0.333333, 0.333333, 0.333333, 0.333333]
     """
     slopes = (weights[..., :, None, :] * weights[..., :, :, None]).sum(-3)  # (..., output, input)
     return squared_error(slopes, biases[..., :, None], np.eye(weights.shape[-1])).sum(-2)
 
 
 def squared_error(slope: Any, bias: Any, own: Any) -> Any:
-    """∫₀¹ (own·s - ReLU(slope·s + bias))² ds, for own 0 or 1; elementwise."""
+    """∫₀¹ (own·s - ReLU(slope·s + bias))² ds, for own 0 or 1; elementwise.
+
+    Example:
+        >>> from slt_jax.theory.superposition import squared_error
+        >>> import numpy as np
+        >>> [round(float(squared_error(np.asarray(slope), np.asarray(0.0), 1)), 6) for slope in (1.0, 0.0)]  # right, and silent
+        [0.0, 0.333333]
+    """
     lengths, squares, cubes = _active(slope, bias)
     product = slope * cubes + bias * squares  # of s and the output
     return own / 3 - 2 * own * product + slope * product + bias * (slope * squares + bias * lengths)
 
 
 def squared_error_gradient(slope: Any, bias: Any, own: Any) -> tuple[Any, Any]:
-    """The derivatives of `squared_error` by slope and bias: 2∫ (slope·s + bias - own·s)·(s, 1) over the active part."""
+    """The derivatives of `squared_error` by slope and bias: 2∫ (slope·s + bias - own·s)·(s, 1) over the active part.
+
+    Example:
+        >>> from slt_jax.theory.superposition import squared_error_gradient
+        >>> import numpy as np
+        >>> [float(part) for part in squared_error_gradient(np.asarray(1.0), np.asarray(0.0), 1)]  # at a perfect fit
+        [0.0, 0.0]
+    """
     lengths, squares, cubes = _active(slope, bias)
     excess = slope - own
     return 2 * (excess * cubes + bias * squares), 2 * (excess * squares + bias * lengths)
@@ -72,6 +92,12 @@ class Polygon:
         sides: k.
         positive: how many of the c - k dead features have the bias 1/(2c); the others' are negative.
         radius, bias: of the k live features.
+
+    Example:
+        >>> from slt_jax.theory.superposition import polygon
+        >>> pentagon = polygon(6, 5)
+        >>> pentagon.name, pentagon.num_silent, pentagon.weights.shape
+        ('5-gon', 1, (2, 6))
     """
 
     features: int
@@ -139,6 +165,7 @@ def polygon(features: int, sides: int, positive: int = 0) -> Polygon:
         ValueError: for a number of features or sides whose polygons have not been checked to be minima.
 
     Example:
+        >>> from slt_jax.theory.superposition import polygon
         >>> polygon(6, 5).learning_coefficient
         Fraction(7, 1)
     """
@@ -157,7 +184,13 @@ def polygon(features: int, sides: int, positive: int = 0) -> Polygon:
 
 
 def polygons(features: int = 6) -> list[Polygon]:
-    """All of them, by sides and positive biases: 4-gon, 4+, 4++, 5-gon, 5+ and 6-gon for six features."""
+    """All of them, by sides and positive biases: 4-gon, 4+, 4++, 5-gon, 5+ and 6-gon for six features.
+
+    Example:
+        >>> from slt_jax.theory.superposition import polygons
+        >>> [phase.name for phase in polygons(6)]
+        ['4-gon', '4+', '4++', '5-gon', '5+', '6-gon']
+    """
     return [
         polygon(features, sides, positive)
         for sides in range(4, features + 1)

@@ -31,6 +31,16 @@ class CheckpointStore:
 
     Raises:
         ValueError: if what is there cannot be opened.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from slt_jax.training.checkpoints import CheckpointStore
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = CheckpointStore(folder)
+        ...     store.save_params(10, {"w": np.ones(2, np.float32)})
+        ...     store.wait()
+        ...     print(store.steps(), store.params(10, like={"w": np.zeros(2, np.float32)})["w"].tolist())
+        [10] [1.0, 1.0]
     """
 
     def __init__(self, directory: Path | str) -> None:

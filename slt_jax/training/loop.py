@@ -37,7 +37,15 @@ BatchFn: TypeAlias = Callable[[PRNGKey, Array, Any], Batch]
 
 
 class TrainState(NamedTuple):
-    """Everything needed to continue training: steps taken, parameters, optimizer state."""
+    """Everything needed to continue training: steps taken, parameters, optimizer state.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from slt_jax.training.loop import TrainState
+        >>> params = {"w": jnp.ones(2)}
+        >>> int(TrainState(jnp.asarray(0), params, optax.sgd(0.1).init(params)).step)
+        0
+    """
 
     step: Array
     params: Params
@@ -49,6 +57,11 @@ def checkpoint_steps(num_steps: int, num_log: int, num_linear: int) -> list[int]
 
     Raises:
         ValueError: if `num_steps` is below 1 or a count is negative.
+
+    Example:
+        >>> from slt_jax.training.loop import checkpoint_steps
+        >>> checkpoint_steps(1000, num_log=4, num_linear=3)
+        [0, 1, 10, 100, 500, 1000]
     """
     if num_steps < 1 or num_log < 0 or num_linear < 0:
         raise ValueError(
@@ -60,7 +73,14 @@ def checkpoint_steps(num_steps: int, num_log: int, num_linear: int) -> list[int]
 
 
 def triangle_schedule(num_steps: int, peak: float, start: float = 0.0) -> optax.Schedule:
-    """Learning rate from `start` up to `peak` at half of `num_steps` and down to 0, piecewise linear."""
+    """Learning rate from `start` up to `peak` at half of `num_steps` and down to 0, piecewise linear.
+
+    Example:
+        >>> from slt_jax.training.loop import triangle_schedule
+        >>> rate = triangle_schedule(100, peak=0.5)
+        >>> [float(rate(step)) for step in (0, 50, 100)]
+        [0.0, 0.5, 0.0]
+    """
     half = num_steps // 2
     return optax.join_schedules(
         [optax.linear_schedule(start, peak, half), optax.linear_schedule(peak, 0.0, num_steps - half)], [half]
@@ -68,7 +88,14 @@ def triangle_schedule(num_steps: int, peak: float, start: float = 0.0) -> optax.
 
 
 def init_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from slt_jax.training.loop import init_train_state
+        >>> int(init_train_state({"w": jnp.ones(2)}, optax.adam(1e-3)).step)
+        0
+    """
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
@@ -87,6 +114,18 @@ def train_steps(
     """`num_steps` (traced, a multiple of `block`) optimizer steps in one program; also the mean loss over them, a scalar.
 
     `block` steps are an inner loop whose length is compiled in, which an accelerator runs without asking the host.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from slt_jax.training.loop import init_train_state, train_steps
+        >>> def loss_fn(w, x): return 0.5 * (w - x) ** 2
+        >>> def batch_fn(key, step, data): return data
+        >>> optimizer = optax.sgd(0.5)
+        >>> state = init_train_state(jnp.zeros(()), optimizer)
+        >>> state, loss = train_steps(jax.random.key(0), state, jnp.ones(4), jnp.asarray(20),
+        ...                           loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)
+        >>> int(state.step), round(float(state.params), 3)
+        (20, 1.0)
     """
 
     def step(_: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
@@ -144,6 +183,19 @@ def train(
         ValueError: if the stored state cannot be read, or the store is of another training or in use.
         FloatingPointError: if the training loss stops being finite, or ends a thousand times as high as it began.
         Stopped: if `should_stop` said so.
+
+    Example:
+        >>> import tempfile, jax, jax.numpy as jnp, optax
+        >>> from slt_jax.training.checkpoints import CheckpointStore
+        >>> from slt_jax.training.loop import train
+        >>> def loss_fn(w, x): return 0.5 * (w - x) ** 2
+        >>> def batch_fn(key, step, data): return data
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = CheckpointStore(folder)
+        ...     state = train(jax.random.key(0), loss_fn, jnp.zeros(()), batch_fn, optax.sgd(0.5), num_steps=20, store=store,
+        ...                   save_at=[0, 10], data=jnp.ones(4))
+        ...     print(store.steps(), round(float(state.params), 3))
+        [0, 10, 20] 1.0
     """
     with store.only_writer():
         advance = partial(train_steps, key, data=data, loss_fn=loss_fn, batch_fn=batch_fn, update=optimizer.update)

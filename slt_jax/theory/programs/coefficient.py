@@ -37,6 +37,13 @@ class ProgramLearningCoefficient:
         weights: y, for every error with y > 0: how small it has to be, as a power of the loss, for the program to work.
         certificate: error syndromes, each a tuple of (error, exponent), with numbers z that prove that λ is not smaller.
         linear_syndromes: the errors that are fatal alone.
+
+    Example:
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine, program
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> found = program(flip, SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0)))
+        >>> found.learning_coefficient, found.multiplicity, found.used_tuples
+        (Fraction(3, 1), 1, 1)
     """
 
     learning_coefficient: Fraction
@@ -72,6 +79,7 @@ def program(
     Raises:
         ValueError: if the machine does not solve the problem, or a name is unknown.
 
+    >>> from slt_jax.theory import SynthesisProblem, TuringMachine, program
     >>> copy = TuringMachine(2, 2, [[0, 0, 0, 0, 0], [0, 1, 0, 1, 0], [1, 0, 1, 1, 0], [1, 1, 1, 1, 0]])
     >>> found = program(copy, SynthesisProblem([[0], [1]], [[0], [1]], steps=1))
     >>> found.learning_coefficient, found.multiplicity, found.used_tuples, found.bound
@@ -91,6 +99,14 @@ def coefficients(
 
     Raises:
         ValueError: as `program`, and for machines of different shapes.
+
+    Example:
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine
+        >>> from slt_jax.theory.programs.coefficient import coefficients
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> found = coefficients([flip, flip], SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0)))
+        >>> [one.learning_coefficient for one in found]
+        [Fraction(3, 1), Fraction(3, 1)]
     """
     semantics_named(semantics)
     power, exponent = _named("potential", POTENTIALS, potential), _named("prior", PRIORS, prior)

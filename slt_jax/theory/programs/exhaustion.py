@@ -25,6 +25,12 @@ class Atlas:
     Attributes:
         machines: the solvers, in the order of their tables.
         programs: what is known of each.
+
+    Example:
+        >>> from slt_jax.theory import SynthesisProblem, atlas
+        >>> found = atlas(SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0)), states=1)
+        >>> len(found.machines) == len(found.programs)
+        True
     """
 
     machines: list[TuringMachine]
@@ -57,6 +63,7 @@ def solvers(problem: SynthesisProblem, symbols: int = 2, states: int = 2) -> lis
     Raises:
         ValueError: for more than a million machines, or a problem that machines of this size cannot state.
 
+    >>> from slt_jax.theory import SynthesisProblem, solvers
     >>> len(solvers(SynthesisProblem([[0], [1]], [[0], [1]], steps=1)))
     5184
     """
@@ -77,7 +84,14 @@ def atlas(
     symbols: int = 2,
     states: int = 2,
 ) -> Atlas:
-    """The exact learning coefficient of every solver; arguments and errors as of `solvers` and `program`."""
+    """The exact learning coefficient of every solver; arguments and errors as of `solvers` and `program`.
+
+    Example:
+        >>> from slt_jax.theory import SynthesisProblem, atlas
+        >>> found = atlas(SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0)), states=1)
+        >>> len(found.machines), min(one.learning_coefficient for one in found.programs)
+        (6, Fraction(3, 1))
+    """
     machines = solvers(problem, symbols, states)
     return Atlas(machines, coefficients(machines, problem, semantics, potential, prior))
 

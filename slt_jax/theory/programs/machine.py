@@ -21,7 +21,15 @@ SQUARE = "square"
 
 
 class Error(NamedTuple):
-    """One error coordinate: in (symbol, state) the `part` ("write", "state" or "move") comes out as the wrong `value`."""
+    """One error coordinate: in (symbol, state) the `part` ("write", "state" or "move") comes out as the wrong `value`.
+
+    Example:
+        >>> from slt_jax.theory import SynthesisProblem, TuringMachine, error_syndromes
+        >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
+        >>> syndromes = error_syndromes(flip, SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0)), "markov")
+        >>> next(iter(syndromes[0]))
+        Error(symbol=0, state=0, part='write', value=0)
+    """
 
     symbol: int
     state: int
@@ -42,6 +50,7 @@ class TuringMachine:
     Raises:
         ValueError: for a number out of range, a pair without a row or with two.
 
+    >>> from slt_jax.theory import TuringMachine
     >>> TuringMachine(2, 1, [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]).row(0, 0)
     (1, 0, 1)
     """
@@ -105,6 +114,7 @@ class SynthesisProblem:
     Raises:
         ValueError: for lists of different lengths, an input without accepted output, an unknown `output`.
 
+    >>> from slt_jax.theory import SynthesisProblem
     >>> SynthesisProblem([[0], [1]], [[0], [1]], steps=3).output
     'state'
     """

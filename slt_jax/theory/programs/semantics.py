@@ -72,6 +72,9 @@ def output_weights(
     Raises:
         ValueError: for semantics that do not exist.
 
+    >>> from slt_jax.theory.programs.machine import SynthesisProblem
+    >>> from slt_jax.theory.programs.semantics import Code, Probabilities, output_weights
+    >>> from fractions import Fraction
     >>> certain = {(0, 0): {0: Fraction(1)}, (1, 0): {1: Fraction(1)}}
     >>> half = {0: Fraction(1, 2), 1: Fraction(1, 2)}
     >>> code = Code({(0, 0): half, (1, 0): half}, {(0, 0): {0: Fraction(1)}, (1, 0): {0: Fraction(1)}},

@@ -28,6 +28,7 @@ def error_syndromes(machine: TuringMachine, problem: SynthesisProblem, semantics
     Raises:
         ValueError: for unknown semantics, or if `machine` does not solve `problem`.
 
+    >>> from slt_jax.theory import SynthesisProblem, TuringMachine, error_syndromes
     >>> flip = TuringMachine(2, 1, [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]])
     >>> problem = SynthesisProblem([[0]], [[1]], steps=1, output=("square", 0))
     >>> [list(syndrome) for syndrome in error_syndromes(flip, problem, "markov")]
