@@ -132,6 +132,8 @@ def toys() -> Toys:
     """Self-repair in three kinds: where the learning coefficient falls, stays and rises.
 
     Command: python -m experiments self-repair --config toys
+    Cost:    five to ten minutes of one core, most of them compiling.
+    Expect:  every sampled LLC within three standard errors of the exact value: 7.91, 6.28, 5.15, 4.33 and 3.66 for the corrector at nβ = 10,000.
     """
     return Toys()
 
