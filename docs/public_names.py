@@ -53,6 +53,7 @@ FAMILIES = (
         "Chains from the first step to the recorded draws, and whether they can be trusted.",
         {
             "slt_jax.sampling.driver": ALL,
+            "slt_jax.sampling.checkpoints": ALL,
             "slt_jax.sampling.chains": ALL,
             "slt_jax.sampling.samples": ("ChainSettings", "Samples"),
             "slt_jax.sampling.statistics": ALL,
@@ -140,7 +141,11 @@ FAMILIES = (
     ),
 )
 INSIDE = {
+    "slt_jax.analysis.ablation": "under the experiments self-repair and plasticity",
+    "slt_jax.analysis.heads": "under the experiments self-repair and plasticity",
+    "slt_jax.analysis.regression": "under the experiments self-repair and plasticity",
     "slt_jax.arguments": "checks of arguments",
+    "slt_jax.backend": "what depends on the kind of device",
     "slt_jax.files": "writing files whole",
     "slt_jax.identity": "how equal settings are told",
     "slt_jax.inputs": "checks of data and parameters",
@@ -175,6 +180,8 @@ INSIDE = {
     "slt_jax.theory.programs.semantics": "under programs",
     "slt_jax.theory.programs.syndromes": "public as slt_jax.theory",
     "slt_jax.theory.quadrature": "public as slt_jax.theory",
+    "slt_jax.theory.self_repair": "under the experiment self-repair",
+    "slt_jax.theory.self_repair_values": "under the experiment self-repair",
     "slt_jax.theory.sgld_bias": "public as slt_jax.theory",
     "slt_jax.theory.singular": "public as slt_jax.theory",
 }

@@ -240,7 +240,15 @@ def restrict(posterior: LocalPosterior, restriction: Restriction) -> LocalPoster
 
 
 def at_center(posterior: LocalPosterior, params: Params, center_losses: Array | None = None) -> LocalPosterior:
-    """The posterior at another w*, the whole tree `params`, under the same restriction; `center_losses` are those there."""
+    """The posterior at another w*, the whole tree `params`, under the same restriction; `center_losses` are those there.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from slt_jax.posterior import LocalPosterior, at_center
+        >>> posterior = LocalPosterior(lambda w, x: (w - x) ** 2, jnp.zeros(4), jnp.zeros(()), 10.0, 1.0)
+        >>> float(at_center(posterior, jnp.ones(())).center)
+        1.0
+    """
     moved = replace(posterior, center=params, center_losses=center_losses)
     if posterior.restriction is None:
         return moved

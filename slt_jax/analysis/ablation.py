@@ -65,6 +65,7 @@ def damage_heads(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.ablation import damage_heads
         >>> from slt_jax.models import language_model
         >>> model = language_model.LanguageModel(vocab_size=5, context=4, embed_dim=4, num_heads=2, num_layers=1)
         >>> found = damage_heads(model, language_model.init(jax.random.key(0), model), jnp.array([[0, 1, 2, 3], [3, 0, 4, 1]]))

@@ -42,6 +42,7 @@ def head_movement(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from slt_jax.analysis.heads import head_movement
         >>> from slt_jax.models import language_model
         >>> model = language_model.LanguageModel(vocab_size=5, context=4, embed_dim=4, num_heads=2, num_layers=1)
         >>> params = language_model.init(jax.random.key(0), model)
@@ -82,6 +83,8 @@ def half_life(steps: Float[np.ndarray, "step"], excess: Float[np.ndarray, "*more
         Steps since the first; infinite where it was not reached, NaN where the excess did not begin positive.
 
     Example:
+        >>> import numpy as np
+        >>> from slt_jax.analysis.heads import half_life
         >>> float(half_life(np.array([0.0, 10.0, 20.0]), np.exp(-np.array([0.0, 10.0, 20.0]) / 10)).round(3))
         6.931
     """

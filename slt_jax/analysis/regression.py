@@ -50,6 +50,7 @@ def slope(
 
     Example:
         >>> import numpy as np
+        >>> from slt_jax.analysis.regression import slope
         >>> size, age = np.array([1.0, 2.0, 4.0, 3.0, 5.0]), np.array([0.0, 1.0, 1.0, 2.0, 2.0])
         >>> round(slope(3 * size - age, size, [age]).value, 6)
         3.0

@@ -280,14 +280,14 @@ class LossKernel:
         correlation: whether the rows of F have length 1.
 
     Example:
-        >>> import jax, jax.numpy as jnp, slt_jax
+        >>> import jax, jax.numpy as jnp, numpy as np, slt_jax
         >>> loss_fn = lambda w, x: 0.5 * (w - x) ** 2
         >>> x = jnp.array([-1.0, 0.0, 1.0])
         >>> posterior = slt_jax.LocalPosterior(loss_fn, x, jnp.zeros(()), 10.0, 1.0)
         >>> losses = jax.tree_util.Partial(lambda x, w: loss_fn(w, x), x)
         >>> samples = slt_jax.sample(jax.random.key(0), posterior, slt_jax.sgld(None), step_size=0.03, num_draws=50,
         ...                          observables={"losses": losses})
-        >>> slt_jax.loss_kernel(samples, "losses").rows(jnp.array([0])).shape  # a row of K: one example against all
+        >>> slt_jax.loss_kernel(samples, "losses").rows(np.array([0])).shape  # a row of K: one example against all
         (1, 3)
     """
 

@@ -51,8 +51,9 @@ class EffectiveDimension(NamedTuple):
         upper: `lower` plus ½ Σ aᵢ/γ over the rest, from the trace: close when the rest lies well below γ.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from slt_jax.estimators.curvature import effective_dimension
-        >>> found = effective_dimension([1.0, 1.0], 2.0, nbeta=99.0, localization=1.0)
+        >>> found = effective_dimension(jnp.ones(2), 2.0, nbeta=99.0, localization=1.0)
         >>> round(found.lower, 3), round(found.upper, 3)  # two stiff directions: nearly 2/2
         (0.99, 0.99)
     """
@@ -223,8 +224,9 @@ def effective_dimension(
         ValueError: if `localization` is not positive: the sum would only count the rank.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from slt_jax.estimators.curvature import effective_dimension
-        >>> found = effective_dimension([2.0], 2.01, nbeta=100.0, localization=1.0)  # the rest has 0.01
+        >>> found = effective_dimension(jnp.array([2.0]), 2.01, nbeta=100.0, localization=1.0)  # the rest has 0.01
         >>> round(found.lower, 3), round(found.upper, 3)
         (0.498, 0.998)
     """

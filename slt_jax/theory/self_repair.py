@@ -77,6 +77,7 @@ def residual_corrector(dimension: int, repaired: int, left_out: int = 0) -> Lear
     Source: `docs/self-repair.md`, theorem 1.
 
     Example:
+        >>> from slt_jax.theory.self_repair import residual_corrector
         >>> residual_corrector(4, 0), residual_corrector(4, 2)
         (LearningCoefficient(learning_coefficient=Fraction(8, 1), multiplicity=1), LearningCoefficient(learning_coefficient=Fraction(6, 1), multiplicity=1))
     """
@@ -105,6 +106,7 @@ def hessian_rank_bounds(rank: int, parameters: int) -> tuple[Fraction, Fraction]
     Raises ValueError if `rank` is above `parameters`. Source: `docs/self-repair.md`, theorem 6.
 
     Example:
+        >>> from slt_jax.theory.self_repair import hessian_rank_bounds
         >>> hessian_rank_bounds(2, 4)
         (Fraction(1, 1), Fraction(3, 2))
     """

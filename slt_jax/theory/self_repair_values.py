@@ -39,6 +39,7 @@ def quadratic_value(curvatures: ArrayLike, nbeta: float, localization: float) ->
     """Exact, for L = ½ Σ h_i w_i²: ½ Σ nβh/(nβh + γ) and ½ Σ log(1 + nβh/γ).
 
     Example:
+        >>> from slt_jax.theory.self_repair_values import quadratic_value
         >>> quadratic_value([1.0, 1.0], nbeta=100.0, localization=100.0).llc
         0.5
     """

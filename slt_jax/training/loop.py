@@ -241,6 +241,11 @@ def next_steps(step: int, target: int, longest: int) -> tuple[int, int]:
 
     On an accelerator, whole blocks wherever one begins and ends before the target: which steps are in one follows from the
     targets and not from the clock, so a continued training repeats the programs of one that was never stopped.
+
+    Example:
+        >>> from slt_jax.training.loop import next_steps
+        >>> next_steps(0, 100, 64)[0] <= 64
+        True
     """
     if on_cpu():
         return min(longest, target - step), 1
