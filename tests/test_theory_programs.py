@@ -7,6 +7,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -462,6 +463,15 @@ def test_the_page_s_example_prints_what_it_says(capsys):
 GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
 
 
+@pytest.fixture
+def _without_the_type_checker_of_the_tests():
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.mark.usefixtures("_without_the_type_checker_of_the_tests")
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -499,9 +509,43 @@ GOOD = [[0, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
         (lambda: theory.positive_polynomial([[0, 0]]), "must not hold a constant"),
         (lambda: theory.positive_polynomial([[1, 0], [1]]), "all of one length"),
         (lambda: theory.positive_polynomial([[1, 0]], [0, -1]), "numbers above -1"),
+        (lambda: TuringMachine(2, 1, [[0, 0.5, 0, 1, 0, 1], GOOD[1]]), "five whole numbers"),
+        (lambda: TuringMachine(10**5, 10**5, []), r"10000000000 pairs .* none for \(0, 0\)"),
+        (lambda: TuringMachine(2, 1, GOOD).renamed(symbols=[0, None]), "symbols must be a whole number"),
+        (lambda: TuringMachine(2, 1, GOOD).row(-1, 0), r"no row for \(-1, 0\)"),
+        (lambda: TuringMachine(2, 1, GOOD).row(0, 1), "states below 1"),
+        (lambda: theory.solvers(None), "problem must be a SynthesisProblem, got NoneType"),
+        (lambda: theory.atlas(TuringMachine(2, 1, GOOD)), "problem must be a SynthesisProblem"),
+        (lambda: theory.solvers(SynthesisProblem([[0]], [[0]], 1), 40, 40), r"more than 10\^15 machines"),
+        (lambda: theory.program(*named("bit-t3-best"), ["markov"]), "semantics must be one of"),
+        (lambda: theory.program(*named("bit-t3-best"), prior=["uniform"]), "prior must be one of"),
+        (lambda: coefficients(*named("bit-t3-best")), "machines must be a list of machines, got one"),
     ],
 )
 def test_bad_input_gets_one_sentence(build, message):
     with pytest.raises(ValueError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_without_the_type_checker_of_the_tests")
+@pytest.mark.parametrize(
+    ("monomials", "prior", "expected"),
+    [
+        ([[1, 1]], [0.1, 0.2], Fraction(11, 10)),
+        ([[1, 1]], np.array([0.5, 0.75], np.float32), Fraction(3, 2)),
+        ([[1]], np.array([127], np.int8), Fraction(128)),
+        ([[1, 1, 0], [0, 1, 1], [1, 0, 1]], [0.1, 0.2, 0.3], Fraction(9, 5)),
+        ([[10_000_019]], None, Fraction(1, 10_000_019)),
+        # 123457 x + 3 y = 1 = 2 x + 234571 y at the minimum of x + y.
+        ([[123_457, 3], [2, 234_571]], None, Fraction(234_568 + 123_455, 123_457 * 234_571 - 6)),
+    ],
+)  # fmt: skip
+def test_floats_are_the_decimals_they_print_as_and_large_exponents_are_exact(monomials, prior, expected):
+    assert theory.positive_polynomial(monomials, prior).learning_coefficient == expected
+
+
+@pytest.mark.parametrize("exponents", [[10**20], [10**400]])
+def test_what_floating_point_cannot_hold_is_said(exponents):
+    with pytest.raises(ArithmeticError, match="too large, or too far apart"):
+        theory.positive_polynomial([exponents])

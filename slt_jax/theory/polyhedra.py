@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Covering", "FacePoint", "approximate_minimiser", "solve_covering"]
+__all__ = ["TOO_LARGE", "Covering", "FacePoint", "approximate_minimiser", "solve_covering"]
 
 Row = Sequence[Fraction | int]
+TOO_LARGE = "exponents or prior exponents are too large, or too far apart,"
+TIGHT = 1e-8
 DENOMINATORS = (12, 120, 2520, 10**5, 10**7)
 """Tried one after another when a float is read as a fraction."""
 
@@ -39,9 +41,19 @@ class Covering(NamedTuple):
 
 
 def approximate_minimiser(costs: Row, cuts: Sequence[Row]) -> np.ndarray:
-    """A minimiser of c·y, A y ≥ 1, y ≥ 0 in floating point; `cuts` are the rows of A, none of them zero."""
-    matrix, ones = np.array(cuts, np.float64), np.ones(len(cuts))
-    return _linprog(np.array(costs, np.float64), A_ub=-matrix, b_ub=-ones).x
+    """A minimiser of c·y, A y ≥ 1, y ≥ 0 in floating point; `cuts` are the rows of A, none of them zero.
+
+    Raises:
+        ArithmeticError: if the numbers are too large or too far apart for floating point.
+    """
+    try:
+        matrix, ones, floats = np.array(cuts, np.float64), np.ones(len(cuts)), np.array(costs, np.float64)
+    except OverflowError:
+        raise ArithmeticError(f"{TOO_LARGE} in the linear program") from None
+    found = _linprog(floats, A_ub=-matrix, b_ub=-ones).x
+    if found is None:
+        raise ArithmeticError(f"{TOO_LARGE} in the linear program")
+    return found
 
 
 def solve_covering(costs: Row, cuts: Sequence[Row]) -> Covering:
@@ -50,17 +62,28 @@ def solve_covering(costs: Row, cuts: Sequence[Row]) -> Covering:
     Raises:
         ArithmeticError: if no fraction near the floating-point minimum could be proved; seen for programs of 60 steps.
     """
-    value = float(np.dot(np.array(costs, np.float64), approximate_minimiser(costs, cuts)))
+    approximate = approximate_minimiser(costs, cuts)
+    value = float(np.dot(np.array(costs, np.float64), approximate))
     transposed = [[-cut[i] for cut in cuts] for i in range(len(costs))]
-    for denominator in DENOMINATORS:
-        guess = Fraction(value).limit_denominator(denominator)
-        if abs(guess - value) > 1e-7 * max(1.0, value):
+    rounded = [Fraction(value).limit_denominator(denominator) for denominator in DENOMINATORS]
+    for guess in (*rounded, _vertex_value(costs, cuts, approximate)):
+        if guess is None or guess <= 0 or abs(guess - value) > 1e-7 * value:
             continue
         primal = _interior(cuts, [1] * len(cuts), costs, guess)
         dual = _interior(transposed, [-cost for cost in costs], [1] * len(cuts), guess)
         if primal is not None and dual is not None:
             return Covering(guess, primal, dual.point)
     raise ArithmeticError(f"no fraction near {value!r} could be proved to be the minimum of the linear program")
+
+
+def _vertex_value(costs: Row, cuts: Sequence[Row], approximate: np.ndarray) -> Fraction | None:
+    """The exact value at the vertex that `approximate` is near; `None` if its tight rows do not say which one that is."""
+    kept = [i for i, y in enumerate(approximate) if y > TIGHT * approximate.max()]
+    tight = [cut for cut in cuts if np.dot(np.array(cut, np.float64), approximate) < 1 + TIGHT]
+    reduced = _eliminate([[*(Fraction(cut[i]) for i in kept), Fraction(1)] for cut in tight], len(kept))
+    if reduced is None or len(reduced) < len(kept):
+        return None
+    return _dot([Fraction(costs[i]) for i in kept], _solution(reduced, [Fraction(0)] * len(kept)))
 
 
 def _interior(rows: Sequence[Row], bounds: Row, equation: Row, value: Fraction) -> FacePoint | None:

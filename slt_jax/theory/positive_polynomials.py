@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from slt_jax.theory.polyhedra import approximate_minimiser, solve_covering
+from slt_jax.theory.polyhedra import TOO_LARGE, approximate_minimiser, solve_covering
 from slt_jax.theory.singular import LearningCoefficient, whole_number
 
 __all__ = ["HittingNumber", "hitting_number", "minimal_monomials", "positive_polynomial"]
@@ -59,10 +59,12 @@ def positive_polynomial(
 
     Args:
         monomials: the exponents a, `(monomial, variable)`; their coefficients do not matter.
-        prior_exponents: the h_i > -1, one per variable, anything that `Fraction` accepts (default: all 0).
+        prior_exponents: the h_i > -1, one per variable, anything that `Fraction` accepts (default: all 0); a float is the
+            decimal number that it prints as, 0.1 is 1/10.
 
     Raises:
         ValueError: for no monomials, lists of different lengths, a constant term, a prior exponent of -1 or less.
+        ArithmeticError: if exponents are so large, or so far apart, that floating point does not find where to look.
 
     >>> from slt_jax.theory import positive_polynomial
     >>> positive_polynomial([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # every pair out of three: y = ½, ½, ½
@@ -78,7 +80,7 @@ def positive_polynomial(
         raise ValueError("monomials must not hold a constant: the polynomial has to vanish at 0")
     said = f"prior_exponents must be {len(listed[0])} numbers above -1, got {prior_exponents!r}"
     try:
-        prior = [Fraction(0)] * len(listed[0]) if prior_exponents is None else [Fraction(h) for h in prior_exponents]
+        prior = [Fraction(0)] * len(listed[0]) if prior_exponents is None else [_fraction(h) for h in prior_exponents]
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(said) from None
     if len(prior) != len(listed[0]) or min(prior) <= -1:
@@ -89,8 +91,17 @@ def positive_polynomial(
         weights = next(search)
         while True:
             weights = search.send([min(minimal, key=lambda a: _dot(a, weights))])
+    except OverflowError:
+        raise ArithmeticError(f"{TOO_LARGE} for floating point") from None
     except StopIteration as finished:
         return LearningCoefficient(finished.value.value, finished.value.multiplicity)
+
+
+def _fraction(number: Any) -> Fraction:
+    """`number` exactly: a float as the decimal number that it prints as, an integer of numpy as Python's."""
+    if isinstance(number, float | np.floating):
+        return Fraction(str(number))
+    return Fraction(int(number) if isinstance(number, np.integer) else number)
 
 
 def minimal_monomials(monomials: Iterable[Exponents]) -> list[Exponents]:

@@ -108,6 +108,8 @@ def coefficients(
         >>> [one.learning_coefficient for one in found]
         [Fraction(3, 1), Fraction(3, 1)]
     """
+    if isinstance(machines, TuringMachine):
+        raise ValueError("machines must be a list of machines, got one; program(machine, ...) takes it")
     semantics_named(semantics)
     power, exponent = _named("potential", POTENTIALS, potential), _named("prior", PRIORS, prior)
     lengths = [len(used_tuples(machine, problem)) for machine in machines]
@@ -173,6 +175,6 @@ def _result(
 
 
 def _named(what: str, known: dict, name: str) -> Any:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")
     return known[name]

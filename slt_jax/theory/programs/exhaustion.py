@@ -67,6 +67,8 @@ def solvers(problem: SynthesisProblem, symbols: int = 2, states: int = 2) -> lis
     >>> len(solvers(SynthesisProblem([[0], [1]], [[0], [1]], steps=1)))
     5184
     """
+    if not isinstance(problem, SynthesisProblem):
+        raise ValueError(f"problem must be a SynthesisProblem, got {type(problem).__name__}")
     problem.check(whole_number("symbols", symbols, 1), whole_number("states", states, 1))
     pairs = list(np.ndindex(symbols, states))
     return [
@@ -104,6 +106,8 @@ def all_tables(symbols: int, states: int, most: int = MOST) -> Iterator[np.ndarr
     """
     rows = np.array(list(product(range(symbols), range(states), MOVES)))
     pairs = symbols * states
+    if pairs * np.log10(len(rows)) > 15:
+        raise ValueError(f"there are more than 10^15 machines of this size, above the {most:,} that are searched")
     count = len(rows) ** pairs
     if count > most:
         raise ValueError(f"there are {count:,} machines of this size, above the {most:,} that are searched")

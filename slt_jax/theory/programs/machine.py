@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from slt_jax.theory.singular import whole_number
 
 __all__ = ["MOVES", "Error", "SynthesisProblem", "TuringMachine", "used_tuples", "wrong_values"]
@@ -65,15 +67,26 @@ class TuringMachine:
         listed = _listed("delta", self.delta, "rows")
         rows = sorted(_checked_row(row, symbols, states) for row in listed)
         pairs = [row[:2] for row in rows]
-        wanted = [(symbol, state) for symbol in range(symbols) for state in range(states)]
-        if pairs != wanted:
-            missing = sorted(set(wanted) - set(pairs))
-            said = f"none for {missing[0]}" if missing else "one of them twice"
-            raise ValueError(f"delta must hold one row for each of the {len(wanted)} pairs (symbol, state), got {said}")
+        wanted = ((symbol, state) for symbol in range(symbols) for state in range(states))
+        if len(pairs) != symbols * states or any(pair != one for pair, one in zip(pairs, wanted, strict=True)):
+            held = set(pairs)
+            missing = next((pair for pair in np.ndindex(symbols, states) if pair not in held), None)
+            said = f"none for {missing}" if missing else "one of them twice"
+            raise ValueError(
+                f"delta must hold one row for each of the {symbols * states} pairs (symbol, state), got {said}"
+            )
         object.__setattr__(self, "delta", tuple(rows))
 
     def row(self, symbol: int, state: int) -> tuple[int, int, int]:
-        """What is done on reading `symbol` in `state`: (new symbol, new state, move)."""
+        """What is done on reading `symbol` in `state`: (new symbol, new state, move).
+
+        Raises:
+            ValueError: if the machine has no such symbol or state.
+        """
+        if not (0 <= symbol < self.symbols and 0 <= state < self.states):
+            raise ValueError(
+                f"there is no row for ({symbol}, {state}); symbols are below {self.symbols} and states below {self.states}"
+            )
         _, _, new_symbol, new_state, move = self.delta[symbol * self.states + state]
         return new_symbol, new_state, move
 
@@ -227,7 +240,7 @@ def _checked_output(output: Any) -> Any:
 
 def _checked_row(row: Any, symbols: int, states: int) -> tuple[int, int, int, int, int]:
     try:
-        symbol, state, new_symbol, new_state, move = (int(x) for x in row if x == int(x))
+        symbol, state, new_symbol, new_state, move = (index(int(x) if x == int(x) else x) for x in row)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"a row of delta must be five whole numbers, got {row!r}") from None
     in_range = 0 <= symbol < symbols and 0 <= new_symbol < symbols and 0 <= state < states and 0 <= new_state < states
@@ -241,6 +254,7 @@ def _checked_row(row: Any, symbols: int, states: int) -> tuple[int, int, int, in
 
 def _checked_names(what: str, names: Sequence[int] | None, count: int) -> list[int]:
     chosen = list(range(count)) if names is None else _listed(what, names, "new names")
+    chosen = [whole_number(what, name) for name in chosen]
     if sorted(chosen) != list(range(count)) or chosen[0] != 0:
         raise ValueError(f"{what} must be a permutation of 0..{count - 1} that keeps 0 in place, got {chosen}")
     return chosen

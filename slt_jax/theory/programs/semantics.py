@@ -266,6 +266,6 @@ SEMANTICS: dict[str, Callable] = {
 
 def semantics_named(name: str) -> Callable:
     """The simulator called `name`; ValueError if there is none."""
-    if name not in SEMANTICS:
+    if not isinstance(name, str) or name not in SEMANTICS:
         raise ValueError(f"semantics must be one of {', '.join(SEMANTICS)}, got {name!r}")
     return SEMANTICS[name]
