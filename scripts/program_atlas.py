@@ -1,6 +1,6 @@
 """Learning coefficient against length of every machine with two symbols and two states that solves a problem.
 
-    python scripts/program_atlas.py                          all problems, three semantics (2.5 minutes of one core)
+    python scripts/program_atlas.py                          all problems, three semantics
     python scripts/program_atlas.py --problems and xor --semantics gps --steps 4
     python scripts/program_atlas.py --lengths                λ of AND and XOR machines against the number of steps
     python scripts/program_atlas.py --padding                λ of three machines with up to three idle states, two priors
