@@ -103,12 +103,13 @@ def repair(
     direct, total = np.broadcast_arrays(direct, total)
     kept = (direct >= WORTH_THE_NAME * direct.max((-2, -1), keepdims=True)) & (direct > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 1 - np.where(kept, total, 0.0).sum((-2, -1)) / (strength * np.where(kept, direct, 0.0).sum((-2, -1)))
+        share = np.where(kept, total, 0.0).sum((-2, -1)) / (strength * np.where(kept, direct, 0.0).sum((-2, -1)))
+    return np.asarray(1 - share)
 
 
 def redundancy(loss_rise: Float[np.ndarray, "*more layer head"], joint: Float[np.ndarray, "*more layer"]) -> np.ndarray:
     """Q = 1 - Σ_h ΔL_h / ΔL_joint, both summed over layers: 0 if the heads of a layer are independent, 1 if each can be spared."""
-    return 1 - loss_rise.sum((-2, -1)) / joint.sum(-1)
+    return np.asarray(1 - loss_rise.sum((-2, -1)) / joint.sum(-1))
 
 
 # One program for all heads: what is damaged is an array.

@@ -56,12 +56,12 @@ def slope(
         3.0
     """
     kept, outcome, predictor, others = _columns(outcome, predictor, covariates, groups)
-    count, width = len(outcome), 1 + np.linalg.matrix_rank(others)
+    count, width = len(outcome), 1 + int(np.linalg.matrix_rank(others))
     if count <= width:
         raise ValueError(f"{count} rows with finite values are too few for {width} coefficients")
     basis = _basis(others)
     left_y, left_x = (column - basis @ (basis.T @ column) for column in (outcome, predictor))
-    spread = left_x @ left_x
+    spread = float(left_x @ left_x)
     if spread <= 1e-20 * max(predictor @ predictor, 1e-300):
         raise ValueError("the predictor does not vary once the covariates and groups are held")
     value = float(left_x @ left_y / spread)
