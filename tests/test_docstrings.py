@@ -58,6 +58,8 @@ def examples():
                 yield test
 
 
+# An example that several modules show is, to `watch_compilations`, one function defined again and again.
+@pytest.mark.filterwarnings("ignore::slt_jax.sampling.recompilation.RecompilationWarning")
 @pytest.mark.parametrize("test", list(examples()), ids=lambda test: test.name.removeprefix("slt_jax."))
 def test_the_example_does_what_it_says(test, capsys):
     """Each starts with nothing, so that it can be copied as it stands."""

@@ -102,7 +102,7 @@ def sample_checkpoints(
         # The last lot is as wide as the others: it is filled up with its last checkpoint, whose copies are thrown away.
         numbers = np.minimum(np.arange(first, first + width), count - 1)
         settings = _settings(posterior, centers, steps, numbers, num_chains)
-        path = state_path if width >= count or state_path is None else _part(Path(state_path), first, numbers[-1])
+        path = state_path if width >= count or state_path is None else _part(Path(state_path), first, int(numbers[-1]))
         samples = sample_chains(key, posterior, kernel, settings, state_path=path, **options)
         samples = select_chains(samples, slice(0, None))  # on one device, once for all checkpoints
         wanted = range(min(width, count - first))
