@@ -96,7 +96,7 @@ def damage_heads(
 
 def repair(
     direct: Float[np.ndarray, "*more layer head"],
-    total: Float[np.ndarray, "*more layer head"],
+    total: Float[np.ndarray, "*settings layer head"],
     strength: float | np.ndarray,
 ) -> np.ndarray:
     """R = 1 - Σ TE / (ε Σ DE) over the heads worth the name; NaN where no head has a positive direct effect."""
