@@ -74,7 +74,7 @@ def timing(rounds: int) -> None:
     data = {"x": jax.random.normal(keys[0], (4096, 8, 4)), "y": jax.random.normal(keys[1], (4096, 8))}
     params = network.init(keys[2], tokens(data))["params"]
     loss_fn = squared_error_loss(network)
-    posterior = slt_jax.LocalPosterior(loss_fn, data, params, nbeta=50.0, localization=1.0, microbatch=64)
+    posterior = slt_jax.LocalPosterior(loss_fn, data, params, nbeta=50.0, localization=1.0, chunk_size=64)
     moments = cross_moments(None, example_moments(loss_fn, data, params, 64).y)
 
     def seconds(given: dict, draws: int) -> float:
