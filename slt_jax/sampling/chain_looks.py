@@ -45,9 +45,8 @@ def look_for_chains(key: PRNGKey, posterior: LocalPosterior, settings: ChainSett
             own = jax.tree.map(lambda leaf, one=places[0]: leaf[one], settings.center)
             local = at_center(posterior, own.params, own.losses)
         if host.restriction is not None:
-            local = restrict(
-                posterior, jax.tree.map(lambda leaf, one=places[0]: jnp.asarray(leaf[one]), host.restriction)
-            )
+            part = jax.tree.map(lambda leaf, one=places[0]: jnp.asarray(leaf[one]), host.restriction)
+            local = restrict(local, part)
         measured = measure(key, local, kernel.batch_size)
         same: dict[tuple[float, float, float], list[int]] = {}
         for chain in places:

@@ -41,6 +41,8 @@ NEIGHBOUR_TOLERANCE = {4: 1e-3, 8: 1e-3, 2: 5e-2}
 """Relative change of a loss among other neighbours that is more than rounding, by bytes of the losses' type."""
 BESIDE = 0.03  # neighbours are compared at w* moved by this share of every leaf's size: at w* losses may all be zero
 STEPS_OF_ROUNDING = 1e-5  # relative change of a loss beside w* that rounding does not explain
+UNDIFFERENTIABLE = (TypeError, ValueError, NotImplementedError)
+"""What JAX raises for a rule that it cannot differentiate."""
 HESSIAN_EXAMPLES = 512
 KRYLOV_BLOCK, KRYLOV_BLOCKS = 4, 4
 EXAMPLES, BESIDE_STREAM, KRYLOV = range(3)  # streams of the look's key
@@ -204,7 +206,7 @@ def measure(
     apart = _spacing(center.posterior, losses)
     try:
         gradient = center.derivatives(no_direction(posterior.center)).gradient
-    except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
+    except UNDIFFERENTIABLE:
         _check_gradient(center.posterior)
         return Measured(center, losses, apart, np.zeros(0), None)
     ritz = _ritz(generator(key, KRYLOV), center, gradient)
@@ -219,7 +221,7 @@ def _check_gradient(posterior: LocalPosterior) -> None:
     """Refuse a loss without a gradient."""
     try:
         jax.eval_shape(jax.grad(lambda w: jnp.mean(posterior.losses(w, posterior.data))), posterior.center)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except UNDIFFERENTIABLE as error:
         raise TypeError(
             f"loss_fn has no gradient that JAX can take ({str(error).split('. ')[0].rstrip('.')}); write it with operations that "
             "can be differentiated"
@@ -315,7 +317,7 @@ def _first_chunk(center: Center, moved: Params) -> tuple[np.ndarray | None, np.n
     """Gradient, if there are second derivatives, and losses of the first chunk at `moved`."""
     try:
         return center.first_chunk(moved)
-    except (TypeError, ValueError, NotImplementedError):  # what JAX raises for a rule that it cannot differentiate
+    except UNDIFFERENTIABLE:
         return None, losses_at(center.posterior, moved, center.chunks[0])
 
 
