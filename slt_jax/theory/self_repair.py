@@ -195,8 +195,22 @@ class ResidualCorrector:
         return product_value(*self.missing, nbeta, localization)
 
 
+class _ConstantRank:
+    """A toy whose λ is that of a plain square matrix."""
+
+    dimension: int
+
+    @property
+    def coefficient(self) -> LearningCoefficient:
+        return constant_rank(self.dimension**2)
+
+    @property
+    def plain(self) -> Fraction:
+        return Fraction(self.dimension**2, 2)
+
+
 @dataclass(frozen=True)
-class OwnKnowledge:
+class OwnKnowledge(_ConstantRank):
     """y = s + ρ(Cx - s), s = Ax, ρ = `strength` wired in: a backup that knows the answer itself. R = ρ at every ε."""
 
     dimension: int
@@ -211,14 +225,6 @@ class OwnKnowledge:
         return self.strength
 
     full_repair = repair
-
-    @property
-    def coefficient(self) -> LearningCoefficient:
-        return constant_rank(self.dimension**2)
-
-    @property
-    def plain(self) -> Fraction:
-        return Fraction(self.dimension**2, 2)
 
     def output(self, parameters: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         first, second = _square(parameters, self.dimension)
@@ -235,7 +241,7 @@ class OwnKnowledge:
 
 
 @dataclass(frozen=True)
-class ParallelCopies:
+class ParallelCopies(_ConstantRank):
     """y = (A₁ + ... + A_N)x / N: redundant, and nothing answers a damage. R = 0."""
 
     dimension: int
@@ -246,14 +252,6 @@ class ParallelCopies:
     @property
     def center(self) -> np.ndarray:
         return np.concatenate([np.eye(self.dimension).ravel()] * self.copies)
-
-    @property
-    def coefficient(self) -> LearningCoefficient:
-        return constant_rank(self.dimension**2)
-
-    @property
-    def plain(self) -> Fraction:
-        return Fraction(self.dimension**2, 2)
 
     def output(self, parameters: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         return inputs @ _square(parameters, self.dimension, self.copies).mean(0).T
@@ -267,7 +265,7 @@ class ParallelCopies:
 
 
 @dataclass(frozen=True)
-class ThresholdGate:
+class ThresholdGate(_ConstantRank):
     """A column of A, or that of its copy C where the column of A is shorter than ½. R(0+) = 0 and R(1) = 1.
 
     The inputs are √d times the unit vectors and their negatives, so that the gate sees one column at a time.
@@ -280,14 +278,6 @@ class ThresholdGate:
     @property
     def center(self) -> np.ndarray:
         return np.concatenate([np.eye(self.dimension).ravel()] * 2)
-
-    @property
-    def coefficient(self) -> LearningCoefficient:
-        return constant_rank(self.dimension**2)
-
-    @property
-    def plain(self) -> Fraction:
-        return Fraction(self.dimension**2, 2)
 
     def _chosen(self, parameters: Any) -> Any:
         first, second = _square(parameters, self.dimension)
